@@ -5,6 +5,7 @@ perhaps one batch, then operations on the numbers of batches. A `map` works row 
 batch by batch and so commutes with those; it is kept aside and applied to what is read.
 """
 
+import collections
 import threading
 import weakref
 from typing import Any, NamedTuple
@@ -186,6 +187,7 @@ class Pipeline:
             child = self._children.get(op)
             if child is None:
                 child = self._children[op] = _extended(self, op)
+                _recent.append(child)
             return child
 
     @property
@@ -195,6 +197,11 @@ class Pipeline:
     def size(self, rows: int) -> int:
         """How many elements come of `rows` rows, as tf.data's `cardinality` says."""
         return rows if self.op is None else self.op.size(self.parent.size(rows))
+
+
+# A training loop drops one round's datasets before it makes the next round's: without
+# this their traces, and what the runtime compiled for them, would be made every round.
+_recent: "collections.deque[Pipeline]" = collections.deque(maxlen=256)
 
 
 def _extended(parent: Pipeline, op: Op) -> Pipeline:

@@ -19,7 +19,10 @@ from fedsim.datasets import _client_dataset_ops as ops
 from fedsim.datasets._client_dataset_maps import MapFn, by_row
 from fedsim.datasets._client_dataset_ops import Pipeline
 
-_MOST_ITEMS = 1 << 28
+# Limits hold for each client, so that whether there is a plan rests on it alone.
+_MOST_ITEMS = 1 << 27
+_LEAST_KEPT = 1 / 1024
+_WHOLE = 1 << 31  # a buffer that holds anything
 _FILTER_ROWS = 1 << 14
 _DRAW_BITS = 32
 _TOO_LONG = "`repeat` gives more elements than can be listed at once."
@@ -133,7 +136,7 @@ def _evaluate(
             # An element of the first `limit` comes from the first limit + buffer_size.
             whole = limit is None or buffer_size < 0
             stream = before(None if whole else limit + buffer_size)
-            size = _MOST_ITEMS if buffer_size < 0 else buffer_size
+            size = _WHOLE if buffer_size < 0 else buffer_size
             order = windowed_order(stream.lengths, size, _shuffle_keys(node, passes))
             return _head(stream._replace(values=stream.values[order]), limit)
         case ops.Filter():
@@ -153,7 +156,7 @@ def _repeat(
     if limit is None:
         if count is None:
             raise NoColumnarPlanError("`repeat()` without an end needs a `take`.")
-        if count * (passes.stop - passes.start).sum() > _MOST_ITEMS:
+        if count * (passes.stop - passes.start).max(initial=0) > _MOST_ITEMS:
             raise NoColumnarPlanError(_TOO_LONG)
         epochs = np.full(len(passes.start), count)
         return _joined_epochs(node, columns, passes, epochs, None)
@@ -162,7 +165,7 @@ def _repeat(
     wanted = np.where(first > 0, -(-limit // np.maximum(first, 1)), 1)
     while True:
         epochs = np.minimum(wanted, most).astype(np.int64)
-        if (epochs * first).sum() > _MOST_ITEMS:
+        if (epochs * first).max(initial=0) > _MOST_ITEMS:
             raise NoColumnarPlanError(_TOO_LONG)
         stream = _joined_epochs(node, columns, passes, epochs, limit)
         # Epochs differ in length where a filter follows a shuffle and a take.
@@ -319,11 +322,12 @@ def _filter(
         ended = wanted is None or (stream.lengths < wanted) | (lengths >= limit)
         if np.all(ended):
             return _head(_Stream(stream.values[keep], lengths), limit)
-        wanted *= 2
-        if wanted * len(lengths) > _MOST_ITEMS:
+        tried = wanted * _LEAST_KEPT > limit + (passes.stop - passes.start)
+        if (tried & ~ended).any():
             raise NoColumnarPlanError(
                 f"`filter({node.op.fn.name})` keeps too few rows of an endless repeat."
             )
+        wanted *= 2
 
 
 _masks: "weakref.WeakKeyDictionary[MapFn, Any]" = weakref.WeakKeyDictionary()

@@ -42,7 +42,10 @@ def read(
 ) -> tuple[Any, np.ndarray, list[str]]:
     """The features, offsets and client ids saved in a directory."""
     directory = pathlib.Path(directory)
-    text = (directory / "manifest.json").read_bytes()
+    try:
+        text = (directory / "manifest.json").read_bytes()
+    except NotADirectoryError as e:
+        raise _damaged(directory, "a directory", "a file") from e
     try:
         manifest = json.loads(text)
         body = manifest["body"]
@@ -66,7 +69,9 @@ def read(
         offsets = np.array(_mapped(directory, body["offsets"], True))
         features = _structure(body["features"], arrays)
         return features, offsets, body["clients"]
-    except (KeyError, IndexError, TypeError, json.JSONDecodeError) as e:
+    except DamagedColumnsError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError) as e:
         raise _damaged(directory, "a whole manifest", f"{type(e).__name__}") from e
 
 
@@ -273,6 +278,8 @@ def _put_in_place(
                 return
         finally:
             shutil.rmtree(old, ignore_errors=True)
+            if old.is_file():
+                old.unlink()
 
 
 def _flush(file: Any) -> None:
