@@ -23,18 +23,23 @@ def embedded_dataset_fn(
     joined = tf.nest.map_structure(
         lambda *columns: np.concatenate(columns), *columns_of_clients
     )
-    ids = np.array(list(client_ids), dtype=object)
 
     def dataset_of_client(client_id) -> tf.data.Dataset:
-        is_client = tf.equal(tf.constant(ids, tf.string), client_id)
-        known = tf.debugging.Assert(
-            tf.reduce_any(is_client), ["Unknown client id:", client_id]
-        )
-        with tf.control_dependencies([] if known is None else [known]):
-            index = tf.argmax(is_client)
+        index = client_index(client_ids, client_id)
         start, stop = tf.constant(bounds)[index], tf.constant(bounds)[index + 1]
         return tf.data.Dataset.from_tensor_slices(
             tf.nest.map_structure(lambda c: tf.constant(c)[start:stop], joined)
         )
 
     return dataset_of_client
+
+
+def client_index(client_ids: Sequence[str], client_id: Any) -> tf.Tensor:
+    """Where an id stands in the list, `int64`; an error when run if nowhere."""
+    is_client = tf.equal(tf.constant(list(client_ids), tf.string), client_id)
+    known = tf.debugging.Assert(
+        tf.reduce_any(is_client), ["Unknown client id:", client_id]
+    )
+    # Eagerly an assertion has no result: it has been checked by now.
+    with tf.control_dependencies([] if known is None else [known]):
+        return tf.argmax(is_client)

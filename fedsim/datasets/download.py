@@ -15,6 +15,7 @@ import lzma
 import os
 import pathlib
 import stat
+import sys
 import tempfile
 import time
 import urllib.error
@@ -362,9 +363,15 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
 
 
 def _progress(total: int | None, start: int, name: str):
-    # disable=None: shown on a terminal only.
+    # None: on a terminal only. A notebook is none, but shows bars.
+    disable = False if "ipykernel" in sys.modules else None
     return tqdm.tqdm(
-        total=total, initial=start, desc=name, unit="B", unit_scale=True, disable=None
+        total=total,
+        initial=start,
+        desc=name,
+        unit="B",
+        unit_scale=True,
+        disable=disable,
     )
 
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from fedsim.datasets._embedded import client_index
 from fedsim.datasets.client_data import ClientData, checked_ids, first_id
 
 
@@ -78,16 +78,11 @@ class FilePerUserClientData(ClientData):
 
     @property
     def serializable_dataset_fn(self):
-        ids = np.array(self._ids, dtype=object)
-        paths = np.array([self._paths[i] for i in self._ids], dtype=object)
+        paths = [self._paths[client_id] for client_id in self._ids]
 
         def dataset_of_client(client_id):
-            is_client = tf.equal(tf.constant(ids, tf.string), client_id)
-            known = tf.debugging.Assert(
-                tf.reduce_any(is_client), ["Unknown client id:", client_id]
-            )
-            with tf.control_dependencies([] if known is None else [known]):
-                path = tf.constant(paths, tf.string)[tf.argmax(is_client)]
+            index = client_index(self._ids, client_id)
+            path = tf.constant(paths, tf.string)[index]
             return self._dataset_fn(path)
 
         return dataset_of_client
