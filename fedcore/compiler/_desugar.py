@@ -1,0 +1,31 @@
+"""Replaces intrinsics that can be said in others by their bodies."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from fedcore import ir
+from fedcore.federated import body_of
+
+
+def desugar(tree: ir.Node) -> ir.Node:
+    """`tree` with nothing but primitive intrinsics; its meaning is unchanged."""
+    return _desugar(tree, ir.fresh_names("d"))
+
+
+def _desugar(tree: ir.Node, fresh: Callable[[], str]) -> ir.Node:
+    def rule(node: ir.Node) -> ir.Node:
+        if isinstance(node, ir.Intrinsic):
+            body = _body(node)
+            if body is not None:
+                # Used in several places, a body binds names of its own in each.
+                return _desugar(ir.renamed(body, fresh), fresh)
+        return node
+
+    return ir.rewrite(tree, rule)
+
+
+@functools.lru_cache(maxsize=1024)
+def _body(node: ir.Intrinsic) -> ir.Lambda | None:
+    return body_of(node)

@@ -1,0 +1,96 @@
+"""Contexts that run computations on this machine."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from typing import Any
+
+from fedcore import structure
+from fedcore.computation import ConcreteComputation
+from fedcore.context import SyncContext
+from fedcore.types import CLIENTS, FederatedType, StructType, Type
+from fedsim.runtime._reference import Reference
+from fedsim.runtime._seeds import fold
+from fedsim.runtime._values import CardinalityError, Placed, from_python, to_python
+
+
+class ReferenceContext(SyncContext):
+    """Runs each call on the reference runtime.
+
+    Args:
+        default_num_clients: How many clients a computation has whose arguments do not
+            say it.
+        seed: The root of every draw that the user's code leaves unseeded (initial
+            weights, dropout masks): the same seed and the same calls give the same bits.
+            Drawn afresh if None.
+    """
+
+    def __init__(self, *, default_num_clients: int = 0, seed: int | None = None):
+        if default_num_clients < 0:
+            raise ValueError(
+                f"`default_num_clients` needs to be >= 0, found {default_num_clients}."
+            )
+        self._default_num_clients = default_num_clients
+        self._seed = secrets.randbits(62) if seed is None else seed
+        self._calls = itertools.count()
+
+    def invoke(self, comp: ConcreteComputation, arg: Any) -> Any:
+        """Runs `comp` on `arg`; see `fedcore.context.SyncContext.invoke`."""
+        type_ = comp.type_signature
+        seed = fold(self._seed, next(self._calls))
+        argument = None
+        if type_.parameter is not None:
+            argument = from_python(arg, type_.parameter)
+        clients = number_of_clients(argument, type_.parameter, self._default_num_clients)
+        result = Reference(comp.__name__, clients, seed).run(comp.node, argument)
+        return to_python(result, type_.result)
+
+    def __repr__(self) -> str:
+        return f"ReferenceContext(default_num_clients={self._default_num_clients})"
+
+
+def number_of_clients(argument: Any, type_: Type | None, default: int) -> int:
+    """How many clients a call has: as many as its lists of client values are long.
+
+    Raises:
+        CardinalityError: If two lists are of different lengths.
+    """
+    counts = dict(_counts(argument, type_, "argument"))
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{n} in `{path}`" for path, n in counts.items())
+        raise CardinalityError(
+            f"All lists of client values in one call need the same length, found {listed}."
+        )
+    return next(iter(counts.values()), default)
+
+
+def _counts(value: Any, type_: Type | None, path: str) -> list[tuple[str, int]]:
+    if isinstance(type_, FederatedType):
+        if type_.placement is CLIENTS and isinstance(value, Placed) and not value.all_equal:
+            return [(path, len(value.members))]
+        return []
+    if isinstance(type_, StructType):
+        names = [name or f"[{i}]" for i, name in enumerate(structure.name_list_with_nones(type_))]
+        return [
+            found
+            for item, element, name in zip(value, type_, names)
+            for found in _counts(item, element, f"{path}.{name}".replace(".[", "["))
+        ]
+    return []
+
+
+def local_context(
+    *, default_num_clients: int = 0, seed: int | None = None
+) -> ReferenceContext:
+    """A context that runs computations on this machine.
+
+    Args:
+        default_num_clients: The number of clients of a computation whose arguments do
+            not say it.
+        seed: The root of unseeded draws; drawn afresh if None.
+
+    Returns:
+        A context for `fedcore.context.use` or `fedcore.framework.set_default_context`.
+    """
+    return ReferenceContext(default_num_clients=default_num_clients, seed=seed)
