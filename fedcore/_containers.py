@@ -41,14 +41,21 @@ def container_elements(value: Any) -> list[Element] | None:
     if is_named_tuple(value):
         return list(zip(value._fields, value, strict=True))
     if isinstance(value, collections.OrderedDict):
-        return list(value.items())
+        return list(zip(_string_keys(value), value.values(), strict=True))
     if isinstance(value, Mapping):
-        return [(name, value[name]) for name in sorted(value)]
+        return [(name, value[name]) for name in sorted(_string_keys(value))]
     if isinstance(value, (list, tuple)):
         return [(None, item) for item in value]
     if is_record(value):
         return [(name, getattr(value, name)) for name, _ in record_fields(type(value))]
     return None
+
+
+def _string_keys(mapping: Mapping[Any, Any]) -> list[str]:
+    for key in mapping:
+        if not isinstance(key, str):
+            raise TypeError(f"A mapping needs keys that are strings, found {key!r}.")
+    return list(mapping)
 
 
 def build_container(container: Callable[..., Any], elements: Iterable[Element]) -> Any:
@@ -57,6 +64,8 @@ def build_container(container: Callable[..., Any], elements: Iterable[Element]) 
     Elements of a namedtuple, an attrs class or a dataclass are given by position.
     """
     elements = list(elements)
+    if isinstance(container, type) and issubclass(container, collections.defaultdict):
+        return container(None, elements)
     if isinstance(container, type) and issubclass(container, Mapping):
         return container(elements)
     values = [value for _, value in elements]

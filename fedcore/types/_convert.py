@@ -132,13 +132,7 @@ def _type_of_tf_spec(spec: Any) -> Any:
 
 
 def type_of_element_spec(element_spec: Any) -> Any:
-    """The type of a dataset's elements; keys of plain dicts are in `tf.nest` order."""
-    if isinstance(element_spec, Mapping):
-        elements = _containers.container_elements(element_spec) or []
-        pairs = [(name, type_of_element_spec(spec)) for name, spec in elements]
-        return _types.StructWithPythonType(pairs, collections.OrderedDict)
-    if type(element_spec) in (list, tuple):
-        return to_type(type(element_spec)(map(type_of_element_spec, element_spec)))
+    """The type of a dataset's elements; plain dicts are sorted, as `tf.nest` does it."""
     elements = _containers.container_elements(element_spec)
     if elements is None or isinstance(element_spec, tf.TypeSpec):
         return to_type(element_spec)
@@ -148,11 +142,11 @@ def type_of_element_spec(element_spec: Any) -> Any:
 
 def _type_of_sequence(spec: Any) -> Any:
     """The type of a list or tuple of specs or of `(name, spec)` pairs."""
-    if len(spec) == 2 and isinstance(spec[0], str):
+    if _types.is_named_pair(spec):
         return _types.StructWithPythonType([spec], type(spec))
     if any(_types.is_named_pair(item) and item[0] is not None for item in spec):
         return _types.StructType(spec)
-    return _types.StructWithPythonType([(None, item) for item in spec], type(spec))
+    return _types.StructWithPythonType(spec, type(spec))
 
 
 def _type_of_class(cls: type) -> Any:

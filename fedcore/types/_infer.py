@@ -53,7 +53,9 @@ def type_from_tensors(tensors: Any) -> "_types.Type":
 def _infer(value: Any, leaf: Callable[[Any], "_types.Type"]) -> Any:
     if isinstance(value, _types.TypedObject):
         return value.type_signature
-    if isinstance(value, structure.Struct) and not isinstance(value, _types.Type):
+    if isinstance(value, _types.Type):
+        raise _no_type(value)
+    if isinstance(value, structure.Struct):
         return _types.StructType(_infer_all(structure.to_elements(value), leaf))
     if isinstance(value, tf.RaggedTensor):
         fields = [
@@ -90,8 +92,6 @@ def _is_tensor_like(value: Any) -> bool:
 
 
 def _infer_leaf(value: Any) -> "_types.Type":
-    if _is_tensor_like(value) or _is_keras_variable(value):
-        return _types.TensorType(tf.as_dtype(value.dtype), value.shape)
     if isinstance(value, bool):
         return _types.TensorType(tf.bool)
     if isinstance(value, int):
@@ -104,18 +104,20 @@ def _infer_leaf(value: Any) -> "_types.Type":
         dtype = tf.string if _holds_strings(value) else _convert.as_dtype(value.dtype)
         if dtype is not None:
             return _types.TensorType(dtype, value.shape)
+    elif hasattr(value, "dtype") and hasattr(value, "shape"):
+        # Tensors, variables of TensorFlow and of Keras, arrays of other libraries.
+        return _types.TensorType(tf.as_dtype(value.dtype).base_dtype, value.shape)
     if isinstance(value, complex):
         return _types.TensorType(tf.complex128)
-    raise TypeError(
+    raise _no_type(value)
+
+
+def _no_type(value: Any) -> TypeError:
+    return TypeError(
         "A value needs a type that can be inferred, found "
         f"{value!r} of type `{type(value).__name__}`.\n"
         "Use tensors, NumPy arrays, Python scalars, data sets, or containers of these."
     )
-
-
-def _is_keras_variable(value: Any) -> bool:
-    """Whether `value` is a variable of Keras 3, which is not a `tf.Variable`."""
-    return isinstance(getattr(value, "value", None), tf.Variable)
 
 
 def _dtype_of_int(value: int) -> tf.DType:

@@ -48,22 +48,17 @@ class _Reader:
 
     def type(self) -> "_types.Type":
         """`primary`, then any number of `*` and `@PLACEMENT`."""
-        read, braces = self.primary(), False
-        if isinstance(read, tuple):
-            read, braces = read[0], True
+        read = self.primary()
         while True:
-            if braces or self.take("@"):
-                if braces:
-                    self.need("@")
-                read = _types.FederatedType(read, self.placement(), not braces)
-                braces = False
+            if self.take("@"):
+                read = _types.FederatedType(read, self.placement(), True)
             elif self.take("*"):
                 read = _types.SequenceType(read)
             else:
                 return read
 
-    def primary(self) -> Any:
-        """A struct, a function, a tensor, a label; `{T}` gives `(T,)`."""
+    def primary(self) -> "_types.Type":
+        """A struct, a function, `{T}@PLACEMENT`, a tensor or a label."""
         if self.take("<"):
             return self.struct()
         if self.take("("):
@@ -71,7 +66,8 @@ class _Reader:
         if self.take("{"):
             member = self.type()
             self.need("}")
-            return (member,)
+            self.need("@")
+            return _types.FederatedType(member, self.placement(), False)
         return self.tensor_or_label()
 
     def struct(self) -> "_types.StructType":
@@ -81,11 +77,8 @@ class _Reader:
                 self.need(",")
             self.skip_space()
             name = self.match(_NAME)
-            elements.append((name and name[1], self.type()) if name else self.unnamed())
+            elements.append((None if name is None else name[1], self.type()))
         return _types.StructType(elements)
-
-    def unnamed(self) -> tuple[None, "_types.Type"]:
-        return None, self.type()
 
     def function(self) -> "_types.FunctionType":
         parameter = None

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
+
 from fedcore import structure
 from fedcore.types import _types
 
@@ -26,12 +28,12 @@ def count(type_signature: "_types.Type", predicate: _Predicate) -> int:
 
 def is_structure_of_floats(type_spec: "_types.Type") -> bool:
     """Whether the type, or its federated member, has only tensors of floats."""
-    return _only_dtypes(type_spec, "is_structure_of_floats", lambda d: d.is_floating)
+    return _only(type_spec, "is_structure_of_floats", _not_float)
 
 
 def is_structure_of_integers(type_spec: "_types.Type") -> bool:
     """Whether the type, or its federated member, has only tensors of integers."""
-    return _only_dtypes(type_spec, "is_structure_of_integers", lambda d: d.is_integer)
+    return _only(type_spec, "is_structure_of_integers", _not_integer)
 
 
 def is_structure_of_tensors(type_spec: "_types.Type") -> bool:
@@ -46,24 +48,34 @@ def is_tensorflow_compatible_type(type_spec: "_types.Type | None") -> bool:
     )
 
 
-def sum_breach(type_spec: "_types.Type") -> "tuple[str, _types.Type] | None":
-    """Path and type of the first leaf that cannot be summed, None if all can.
+@attrs.frozen
+class Breach:
+    """A leaf of a type that an operator cannot take.
 
-    What can be summed are numbers of any dtype; a federated type is asked for its member.
+    Args:
+        path: Where the leaf stands, such as `a.b[1]`; empty if it is the whole type.
+        leaf: Its type.
+        reason: What is wrong, to follow the leaf in a sentence, such as `is not numeric`.
     """
-    return _first_leaf(
-        type_spec, lambda d: d.is_integer or d.is_floating or d.is_complex
-    )
+
+    path: str
+    leaf: "_types.Type"
+    reason: str
 
 
-def average_breach(type_spec: "_types.Type") -> "tuple[str, _types.Type] | None":
-    """Path and type of the first leaf that cannot be averaged (is no float or complex)."""
-    return _first_leaf(type_spec, lambda d: d.is_floating or d.is_complex)
+def sum_breach(type_spec: "_types.Type") -> Breach | None:
+    """The first leaf that cannot be summed: no number, or of a shape not wholly known."""
+    return _first_breach(type_spec, _not_numeric, _shape_unknown)
 
 
-def min_max_breach(type_spec: "_types.Type") -> "tuple[str, _types.Type] | None":
-    """Path and type of the first leaf without an order (is no integer or float)."""
-    return _first_leaf(type_spec, lambda d: d.is_integer or d.is_floating)
+def average_breach(type_spec: "_types.Type") -> Breach | None:
+    """The first leaf that cannot be averaged: neither float nor complex."""
+    return _first_breach(type_spec, _not_float_or_complex)
+
+
+def min_max_breach(type_spec: "_types.Type") -> Breach | None:
+    """The first leaf without a minimum: no integer or float, or of a shape not known."""
+    return _first_breach(type_spec, _not_ordered, _shape_unknown)
 
 
 def is_sum_compatible(type_spec: "_types.Type") -> bool:
@@ -81,32 +93,66 @@ def is_min_max_compatible(type_spec: "_types.Type") -> bool:
     return min_max_breach(type_spec) is None
 
 
+_Rule = Callable[[Any], str]
+
+
+def _not_numeric(tensor: Any) -> str:
+    dtype = tensor.dtype
+    numeric = dtype.is_integer or dtype.is_floating or dtype.is_complex
+    return "" if numeric else "is not numeric"
+
+
+def _not_float_or_complex(tensor: Any) -> str:
+    fits = tensor.dtype.is_floating or tensor.dtype.is_complex
+    return "" if fits else "is neither floating nor complex"
+
+
+def _not_ordered(tensor: Any) -> str:
+    fits = tensor.dtype.is_integer or tensor.dtype.is_floating
+    return "" if fits else "is neither an integer nor floating"
+
+
+def _shape_unknown(tensor: Any) -> str:
+    return (
+        ""
+        if tensor.shape.is_fully_defined()
+        else "has a shape that is not wholly known"
+    )
+
+
+def _not_float(tensor: Any) -> str:
+    return "" if tensor.dtype.is_floating else "is not floating"
+
+
+def _not_integer(tensor: Any) -> str:
+    return "" if tensor.dtype.is_integer else "is not an integer"
+
+
+def _first_breach(type_spec: Any, *rules: _Rule, path: str = "") -> Breach | None:
+    """The first leaf that is no tensor or that a rule has something against."""
+    if type_spec.is_federated():
+        return _first_breach(type_spec.member, *rules, path=path)
+    if type_spec.is_tensor():
+        reason = next(filter(None, (rule(type_spec) for rule in rules)), "")
+        return Breach(path, type_spec, reason) if reason else None
+    if not type_spec.is_struct():
+        return Breach(path, type_spec, "is not a tensor")
+    for position, (name, element) in enumerate(structure.iter_elements(type_spec)):
+        dot = "." if path and name is not None else ""
+        part = f"[{position}]" if name is None else f"{dot}{name}"
+        breach = _first_breach(element, *rules, path=path + part)
+        if breach is not None:
+            return breach
+    return None
+
+
 def _walk(type_spec: "_types.Type") -> "Iterator[_types.Type]":
     yield type_spec
     for child in type_spec.children():
         yield from _walk(child)
 
 
-def _only_dtypes(type_spec: Any, function: str, fits: Callable[[Any], bool]) -> bool:
+def _only(type_spec: Any, function: str, rule: _Rule) -> bool:
     if not isinstance(type_spec, _types.Type):
         raise TypeError(f"`{function}` needs a type, found {type_spec!r}.")
-    return _first_leaf(type_spec, fits) is None
-
-
-def _first_leaf(
-    type_spec: Any, fits: Callable[[Any], bool], path: str = ""
-) -> "tuple[str, _types.Type] | None":
-    """The first leaf, with its path, that is no tensor of a dtype that `fits`."""
-    if type_spec.is_federated():
-        return _first_leaf(type_spec.member, fits, path)
-    if type_spec.is_tensor():
-        return None if fits(type_spec.dtype) else (path, type_spec)
-    if not type_spec.is_struct():
-        return path, type_spec
-    for position, (name, element) in enumerate(structure.iter_elements(type_spec)):
-        dot = "." if path and name is not None else ""
-        part = f"[{position}]" if name is None else f"{dot}{name}"
-        breach = _first_leaf(element, fits, path + part)
-        if breach is not None:
-            return breach
-    return None
+    return _first_breach(type_spec, rule) is None

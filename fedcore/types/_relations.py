@@ -15,7 +15,7 @@ _LONG = 80
 
 
 class TypeRelation(enum.Enum):
-    """How two types may relate; each relation is weaker than the next one."""
+    """How two types may relate: identical ones are equivalent, equivalent ones assignable."""
 
     EQUIVALENT = "equivalent"
     IDENTICAL = "identical"

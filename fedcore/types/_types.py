@@ -201,7 +201,12 @@ class TensorType(Type):
             TypeError: If `dtype` is no dtype.
         """
         dtype = _as_dtype(dtype)
-        shape = tf.TensorShape([] if shape is None else shape)
+        try:
+            shape = tf.TensorShape([] if shape is None else shape)
+        except (TypeError, ValueError) as failure:
+            raise TypeError(
+                f"`TensorType` needs a shape, found {shape!r}: {failure}"
+            ) from None
         dims = None if shape.rank is None else tuple(shape.as_list())
         return _intern(cls, (dtype.as_datatype_enum, dims), dtype, shape)
 
