@@ -50,7 +50,6 @@ def test_serializable_dataset_fn_works_in_a_graph(numbers):
 
 
 def test_dataset_computation(numbers):
-    pytest.importorskip("fedcore.tensorflow")
     text = str(numbers.dataset_computation.type_signature)
     assert text == "(string -> <x=int64>*)"
     assert values(numbers.dataset_computation("2")) == [0, 1]
