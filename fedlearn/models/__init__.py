@@ -1,0 +1,22 @@
+"""Models: wrapping Keras, models as pure functions, and their weights."""
+
+from fedlearn.models._from_functional import model_from_functional
+from fedlearn.models._functional import FunctionalModel
+from fedlearn.models._functional_keras import functional_model_from_keras
+from fedlearn.models._keras import from_keras_model
+from fedlearn.models._model import BatchOutput, Model
+from fedlearn.models._weights import ModelWeights, weights_type_from_model
+
+VariableModel = Model
+
+__all__ = [
+    "BatchOutput",
+    "FunctionalModel",
+    "Model",
+    "ModelWeights",
+    "VariableModel",
+    "from_keras_model",
+    "functional_model_from_keras",
+    "model_from_functional",
+    "weights_type_from_model",
+]
