@@ -1,0 +1,47 @@
+"""What learning algorithms are composed of."""
+
+from fedlearn.templates._client_work import build_model_delta_client_work
+from fedlearn.templates._compose import compose_learning_process
+from fedlearn.templates._finalizer import build_apply_optimizer_finalizer
+from fedlearn.templates._learning_process import (
+    GetModelWeightsTypeSignatureError,
+    LearningAlgorithmState,
+    LearningProcess,
+    LearningProcessOutput,
+    LearningProcessOutputError,
+    LearningProcessPlacementError,
+    LearningProcessSequenceTypeError,
+    SetModelWeightsTypeSignatureError,
+)
+from fedlearn.templates._parts import (
+    ClientDataTypeError,
+    ClientResult,
+    ClientResultTypeError,
+    ClientWorkProcess,
+    DistributionProcess,
+    FinalizerProcess,
+    FinalizerResultTypeError,
+    build_broadcast_process,
+)
+
+__all__ = [
+    "ClientDataTypeError",
+    "ClientResult",
+    "ClientResultTypeError",
+    "ClientWorkProcess",
+    "DistributionProcess",
+    "FinalizerProcess",
+    "FinalizerResultTypeError",
+    "GetModelWeightsTypeSignatureError",
+    "LearningAlgorithmState",
+    "LearningProcess",
+    "LearningProcessOutput",
+    "LearningProcessOutputError",
+    "LearningProcessPlacementError",
+    "LearningProcessSequenceTypeError",
+    "SetModelWeightsTypeSignatureError",
+    "build_apply_optimizer_finalizer",
+    "build_broadcast_process",
+    "build_model_delta_client_work",
+    "compose_learning_process",
+]

@@ -1,0 +1,199 @@
+"""What a learning algorithm is to its user: a process over a model's weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from fedcore.computation import Computation
+from fedcore.templates import IterativeProcess
+from fedcore.types import CLIENTS, SERVER, FederatedType, StructWithPythonType
+
+
+class LearningProcessPlacementError(TypeError):
+    """A part of a learning process is at another placement than it must be."""
+
+
+class LearningProcessSequenceTypeError(TypeError):
+    """The clients' data of a learning process is not a sequence."""
+
+
+class LearningProcessOutputError(TypeError):
+    """`next` of a learning process does not return a `LearningProcessOutput`."""
+
+
+class GetModelWeightsTypeSignatureError(TypeError):
+    """`get_model_weights` does not take the process's state."""
+
+
+class SetModelWeightsTypeSignatureError(TypeError):
+    """`set_model_weights` does not go from state and weights to state."""
+
+
+@attrs.define(eq=False)
+class LearningAlgorithmState:
+    """The server's state between two rounds.
+
+    Attributes:
+        global_model_weights: The model's weights, a `ModelWeights`.
+        distributor: State of the process that sends weights to clients.
+        client_work: State of the clients' part.
+        aggregator: State of the process that aggregates clients' updates.
+        finalizer: State of the process that updates the model.
+    """
+
+    global_model_weights: Any
+    distributor: Any
+    client_work: Any
+    aggregator: Any
+    finalizer: Any
+
+
+@attrs.define(eq=False)
+class LearningProcessOutput:
+    """What a round gives.
+
+    Attributes:
+        state: The next state.
+        metrics: What was measured in the round.
+    """
+
+    state: Any
+    metrics: Any
+
+
+class LearningProcess(IterativeProcess):
+    """A process that trains or evaluates a model, a round at each `next`.
+
+    Args:
+        initialize_fn: `( -> S@SERVER)`.
+        next_fn: `(<S@SERVER,{D*}@CLIENTS> -> <state=S@SERVER,metrics=M@SERVER>)`, a
+            `LearningProcessOutput`.
+        get_model_weights: `(S -> W)`, unplaced.
+        set_model_weights: `(<S,W> -> S)`, unplaced.
+        get_hparams_fn: `(S -> H)`: the hyperparameters in a state, if there are any.
+        set_hparams_fn: `(<S,H> -> S)`.
+
+    Raises:
+        TypeError: If a computation is of another type; each breach has a subclass.
+    """
+
+    def __init__(
+        self,
+        initialize_fn: Computation,
+        next_fn: Computation,
+        get_model_weights: Computation,
+        set_model_weights: Computation,
+        *,
+        get_hparams_fn: Computation | None = None,
+        set_hparams_fn: Computation | None = None,
+    ):
+        super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
+        _check_next(next_fn, self.state_type)
+        state = self.state_type.member
+        taken = get_model_weights.type_signature.parameter
+        if taken is None or not taken.is_assignable_from(state):
+            raise GetModelWeightsTypeSignatureError(
+                f"`get_model_weights` needs to take the state\n    {state}\nfound "
+                f"`{get_model_weights.type_signature}`."
+            )
+        weights = get_model_weights.type_signature.result
+        taken = set_model_weights.type_signature.parameter
+        if not (
+            len(taken) == 2
+            and taken[0].is_assignable_from(state)
+            and taken[1].is_assignable_from(weights)
+            and state.is_assignable_from(set_model_weights.type_signature.result)
+        ):
+            raise SetModelWeightsTypeSignatureError(
+                "`set_model_weights` needs to go from state and weights to state, found "
+                f"`{set_model_weights.type_signature}`."
+            )
+        self._get_model_weights = get_model_weights
+        self._set_model_weights = set_model_weights
+        self._get_hparams = get_hparams_fn
+        self._set_hparams = set_hparams_fn
+
+    @property
+    def get_model_weights(self) -> Computation:
+        """`(S -> W)`: the model's weights in a state."""
+        return self._get_model_weights
+
+    def set_model_weights(self, state: Any, model_weights: Any) -> Any:
+        """A state like `state` with other weights.
+
+        Args:
+            state: A `LearningAlgorithmState`.
+            model_weights: A `ModelWeights` of the model's shapes.
+
+        Returns:
+            The new state.
+        """
+        return self._set_model_weights(state, model_weights)
+
+    def get_hparams(self, state: Any) -> Any:
+        """The hyperparameters in a state, such as learning rates.
+
+        Args:
+            state: A `LearningAlgorithmState`.
+
+        Returns:
+            A structure of hyperparameters, by part of the process.
+
+        Raises:
+            ValueError: If the process has none.
+        """
+        return self._hparams(self._get_hparams)(state)
+
+    def set_hparams(self, state: Any, hparams: Any) -> Any:
+        """A state like `state` with other hyperparameters.
+
+        Args:
+            state: A `LearningAlgorithmState`.
+            hparams: A structure as `get_hparams` returns it.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ValueError: If the process has none.
+        """
+        return self._hparams(self._set_hparams)(state, hparams)
+
+    def _hparams(self, fn: Computation | None) -> Computation:
+        if fn is None:
+            raise ValueError(
+                "This learning process has no hyperparameters in its state.\n"
+                "Build it with optimizers of `fedlearn.optimizers`, whose state has them."
+            )
+        return fn
+
+
+def _check_next(next_fn: Computation, state: Any) -> None:
+    parameter = next_fn.type_signature.parameter
+    result = next_fn.type_signature.result
+    if not (
+        isinstance(result, StructWithPythonType)
+        and result.python_container is LearningProcessOutput
+    ):
+        raise LearningProcessOutputError(
+            "`next_fn` needs to return a `LearningProcessOutput(state, metrics)`, found "
+            f"`{result}`."
+        )
+    parts = [
+        ("`initialize_fn`'s result", state, SERVER),
+        ("`next_fn`'s second argument", parameter[1], CLIENTS),
+        ("`next_fn`'s state", result.state, SERVER),
+        ("`next_fn`'s metrics", result.metrics, SERVER),
+    ]
+    for name, type_, placement in parts:
+        if not (isinstance(type_, FederatedType) and type_.placement is placement):
+            raise LearningProcessPlacementError(
+                f"{name} needs to be at {placement.name}, found `{type_}`."
+            )
+    if not parameter[1].member.is_sequence():
+        raise LearningProcessSequenceTypeError(
+            "`next_fn`'s second argument needs to be sequences at CLIENTS, found "
+            f"`{parameter[1]}`."
+        )

@@ -1,0 +1,41 @@
+"""How much each client counts in an average."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+class ClientWeighting(enum.Enum):
+    """Ready-made weights of clients."""
+
+    UNIFORM = 1
+    NUM_EXAMPLES = 2
+
+
+Weighting = ClientWeighting | Callable[[Any], tf.Tensor]
+
+
+def check_weighting(client_weighting: Any) -> Weighting:
+    """Raises TypeError unless it is a `ClientWeighting` or a function."""
+    if isinstance(client_weighting, ClientWeighting) or callable(client_weighting):
+        return client_weighting
+    raise TypeError(
+        "`client_weighting` needs to be a `ClientWeighting` or a function of the client's "
+        f"unfinalized metrics, found `{client_weighting!r}`."
+    )
+
+
+def weight_of(
+    client_weighting: Weighting, num_examples: tf.Tensor, metrics: Any
+) -> tf.Tensor:
+    """A client's weight: float32[]."""
+    match client_weighting:
+        case ClientWeighting.UNIFORM:
+            return tf.constant(1.0)
+        case ClientWeighting.NUM_EXAMPLES:
+            return tf.cast(num_examples, tf.float32)
+    return tf.cast(client_weighting(metrics), tf.float32)
