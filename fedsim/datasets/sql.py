@@ -18,7 +18,7 @@ import tensorflow as tf
 from fedsim.datasets.client_data import ClientData, checked_ids, spec_text
 
 _MAGIC = b"SQLite format 3\x00"
-_NO_SPLIT = "N/A"
+_NO_SPLIT = "default_split"
 _SCHEMA = """
 CREATE TABLE examples (
     split_name TEXT NOT NULL,
@@ -215,7 +215,7 @@ def save_to_sql_client_data(
         database_filepath: Path of the file to write.
         allow_overwrite: Replaces a file that is there already.
         split_names_by_client_id: The split of each client; one split for all,
-            named "N/A", if None.
+            named "default_split", if None.
 
     Raises:
         FileExistsError: If the file exists and `allow_overwrite` is False.

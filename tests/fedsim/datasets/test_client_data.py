@@ -182,3 +182,15 @@ def test_bad_functions(numbers):
     computation.type_signature = "(int32* -> int32*)"
     with pytest.raises(TypeError, match="found a computation of type"):
         numbers.preprocess(computation)
+
+
+def test_seeds_choose_the_clients_that_tff_chooses():
+    """What TFF 0.40 gave for the same calls."""
+    data = TestClientData({str(k): [k, k + 1] for k in range(8)})
+    train, test = ClientData.train_test_client_split(data, 3, seed=1)
+    assert "".join(train.client_ids) == "72160"
+    assert "".join(test.client_ids) == "534"
+    firsts = [int(next(iter(dataset))) for dataset in data.datasets(seed=7)]
+    assert firsts == [2, 5, 0, 6, 3, 1, 4, 7]
+    joined = data.create_tf_dataset_from_all_clients(seed=7).as_numpy_iterator()
+    assert list(joined) == [2, 3, 5, 6, 0, 1, 6, 7, 3, 4, 1, 2, 4, 5, 7, 8]

@@ -181,7 +181,10 @@ def test_splits(tmp_path):
 
 
 def test_one_split_without_names(path):
-    assert SqlClientData(path, "N/A").client_ids == SqlClientData(path).client_ids
+    assert (
+        SqlClientData(path, "default_split").client_ids
+        == SqlClientData(path).client_ids
+    )
 
 
 def test_overwrites_only_when_allowed(path):
