@@ -11,7 +11,9 @@ Two such functions share one trace if nothing that they can read differs:
   another trace, as tf.data would; plain attributes of an object, and of a module where
   the code names them, likewise; all else (tensors, variables, layers) by identity.
 
-The element's spec belongs to the key. Entries live as long as a dataset uses them.
+The element's spec belongs to the key. Entries live as long as a dataset uses them. What
+a function changes itself while it is traced does not make it another one: its Python
+side effects happen once for all clients.
 """
 
 import collections
@@ -88,11 +90,14 @@ _traced: "weakref.WeakValueDictionary[Hashable, MapFn]" = weakref.WeakValueDicti
 def map_fn(fn: Callable[..., Any], input_spec: Any) -> MapFn:
     """The function traced for elements of `input_spec`, shared where it can be."""
     flat = tuple(tf.nest.flatten(input_spec))
-    key = (function_key(fn), _structure_key(input_spec), flat)
+    spec_key = (_structure_key(input_spec), flat)
     with _lock:
+        key = (function_key(fn), spec_key)
         found = _traced.get(key)
         if found is None:
             found = _traced[key] = _trace(fn, input_spec, key)
+            # What tracing itself changed (a counter, a memo) makes no other function.
+            _traced[function_key(fn), spec_key] = found
         return found
 
 

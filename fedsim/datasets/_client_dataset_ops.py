@@ -47,7 +47,8 @@ class Repeat:
         return n if n < 0 else n * self.count
 
     def apply(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        return dataset.repeat(self.count)
+        # tf.data fuses `shuffle` and `repeat`, and then refuses the count 0.
+        return dataset.take(0) if self.count == 0 else dataset.repeat(self.count)
 
 
 @attrs.frozen
@@ -68,9 +69,9 @@ class Skip:
     count: int
 
     def size(self, n: int) -> int:
-        if self.count < 0:
-            return 0
-        return n if n < 0 else max(n - self.count, 0)
+        if n < 0:
+            return n
+        return max(n - self.count, 0) if self.count >= 0 else 0
 
     def apply(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         return dataset.skip(self.count)

@@ -58,9 +58,8 @@ def _row_count(features: Any) -> int:
     return lengths.pop()
 
 
-def _checked_offsets(offsets: Any, instance: "Columns") -> np.ndarray:
+def _checked_offsets(offsets: Any, rows: int) -> np.ndarray:
     offsets = np.array(offsets, np.int64)
-    rows = _row_count(instance.features)
     if (
         offsets.ndim != 1
         or len(offsets) == 0
@@ -76,8 +75,7 @@ def _checked_offsets(offsets: Any, instance: "Columns") -> np.ndarray:
     return offsets
 
 
-def _checked_ids(client_ids: Any, instance: "Columns") -> tuple[str, ...]:
-    clients = len(instance.offsets) - 1
+def _checked_ids(client_ids: Any, clients: int) -> tuple[str, ...]:
     ids = tuple(
         map(str, range(clients)) if client_ids is None else map(str, client_ids)
     )
@@ -90,7 +88,7 @@ def _checked_ids(client_ids: Any, instance: "Columns") -> tuple[str, ...]:
     return ids
 
 
-@attrs.frozen(eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False, init=False)
 class Columns:
     """All clients' examples in one array per feature; a client is a range of rows.
 
@@ -106,14 +104,18 @@ class Columns:
         ValueError: If lengths, offsets and ids do not agree.
     """
 
-    features: Any = attrs.field(converter=_frozen_features)
-    offsets: np.ndarray = attrs.field(
-        converter=attrs.Converter(_checked_offsets, takes_self=True)
-    )
-    client_ids: tuple[str, ...] = attrs.field(
-        default=None, converter=attrs.Converter(_checked_ids, takes_self=True)
-    )
+    features: Any
+    offsets: np.ndarray
+    client_ids: tuple[str, ...]
     _memo: dict[str, Any] = attrs.field(factory=dict, init=False)
+
+    def __init__(
+        self, features: Any, offsets: Any, client_ids: Iterable[str] | None = None
+    ):
+        features = _frozen_features(features)
+        offsets = _checked_offsets(offsets, _row_count(features))
+        ids = _checked_ids(client_ids, len(offsets) - 1)
+        self.__attrs_init__(features, offsets, ids)
 
     @classmethod
     def from_clients(cls, clients: Iterable[tuple[str, Any]]) -> "Columns":

@@ -48,11 +48,12 @@ UNORDERED = {
     "endless": st.just(()),
 }
 SHUFFLED = UNORDERED | {
+    "repeat": st.tuples(st.sampled_from([1, 2, 3])),
     "shuffle": st.tuples(
         st.sampled_from([1, 2, 5, 100, -2]),
         st.sampled_from([None, 3]),
         st.sampled_from([None, True, False]),
-    )
+    ),
 }
 
 
@@ -259,7 +260,8 @@ def test_iteration_gives_eager_tensors_in_the_structure_of_the_spec():
     dataset = columns().dataset("7").map(lambda e: (e["number"], {"b": e["image"]}))
     for element in dataset.batch(3, drop_remainder=True):
         number, rest = element
-        assert isinstance(number, tf.Tensor) and number.shape == [3]
+        assert isinstance(number, tf.Tensor)
+        assert number.shape == [3]
         assert rest["b"].shape == [3, 3]
     assert dataset.element_spec == dataset.to_tf().element_spec
     (first, *_) = columns().dataset("7").as_numpy_iterator()
@@ -286,7 +288,7 @@ def test_maps_before_and_after_batch():
 
 
 @pytest.mark.parametrize(
-    "preprocess, reason",
+    ("preprocess", "reason"),
     [
         (lambda d: d.batch(2, True).batch(2), "it is batched twice"),
         (lambda d: d.batch(2).filter(lambda e: tf.size(e["number"]) > 1), "after `bat"),
@@ -335,6 +337,11 @@ def test_a_filter_on_an_endless_repeat():
         columns().dataset("7").repeat().filter(never).take(1).plan(0)
 
 
+def test_repeat_zero_times_after_shuffle():
+    dataset = columns().dataset("7").shuffle(3).repeat(0)
+    assert list(dataset) == list(dataset.to_tf()) == []
+
+
 def test_a_repeat_too_long_to_list_says_so():
     with pytest.raises(NoColumnarPlanError, match="more elements than can be listed"):
         columns().dataset("7").repeat(10**9).plan(0)
@@ -359,7 +366,9 @@ def test_arguments_are_checked():
         dataset.shuffle(0)
     with pytest.raises(ValueError, match="`batch` needs a `batch_size`"):
         dataset.batch(0)
-    with pytest.raises(TypeError, match="`filter` needs a `predicate` that gives a sca"):
+    with pytest.raises(
+        TypeError, match="`filter` needs a `predicate` that gives a sca"
+    ):
         dataset.filter(lambda e: e["number"])
     with pytest.raises(AttributeError, match="no attribute `shufle`"):
         dataset.shufle(3)

@@ -295,7 +295,9 @@ def _build_in_process(directory, barrier, results):
     barrier.wait()
 
     def build():
-        (pathlib.Path(directory) / f"built_{multiprocessing.current_process().pid}").touch()
+        (
+            pathlib.Path(directory) / f"built_{multiprocessing.current_process().pid}"
+        ).touch()
         return example_clients((5, 6))
 
     columns = open_or_build(pathlib.Path(directory) / "cache", "a", build)
