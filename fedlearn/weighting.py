@@ -33,9 +33,9 @@ def weight_of(
     client_weighting: Weighting, num_examples: tf.Tensor, metrics: Any
 ) -> tf.Tensor:
     """A client's weight: float32[]."""
-    match client_weighting:
-        case ClientWeighting.UNIFORM:
-            return tf.constant(1.0)
-        case ClientWeighting.NUM_EXAMPLES:
-            return tf.cast(num_examples, tf.float32)
+    # Plain ifs: AutoGraph, which converts this, does not know `match`.
+    if client_weighting is ClientWeighting.UNIFORM:
+        return tf.constant(1.0)
+    if client_weighting is ClientWeighting.NUM_EXAMPLES:
+        return tf.cast(num_examples, tf.float32)
     return tf.cast(client_weighting(metrics), tf.float32)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from fedsim.datasets import _handwriting
 from fedsim.datasets._embedded import embedded_dataset_fn
 from fedsim.datasets.client_data import ClientData
-from fedsim.datasets.download import get_compressed_file
+from fedsim.datasets.download import DownloadError, get_compressed_file
 from fedsim.datasets.sql import load_and_parse_sql_client_data
 from fedsim.datasets.test_client_data import TestClientData
 
@@ -125,6 +125,44 @@ def load_synthetic(
         _GeneratedDigits(num_writers, seed, held_out=False),
         _GeneratedDigits(num_writers, seed, held_out=True),
     )
+
+
+def load(
+    source: str = "auto", *, cache_dir: str | None = None, seed: int = 0
+) -> tuple[ClientData, ClientData]:
+    """Loads digits by writer, real ones or generated ones, and prints which.
+
+    Args:
+        source: `"emnist"` for `load_data`, `"synthetic"` for `load_synthetic`, `"auto"`
+            for the real set if it is in the cache or can be downloaded, else generated.
+        cache_dir: As for `load_data`.
+        seed: As for `load_synthetic`.
+
+    Returns:
+        `(train, test)`, as `load_data` and `load_synthetic` return them.
+
+    Raises:
+        ValueError: If `source` is another word.
+        fedsim.datasets.download.DownloadError: If the real set was asked for and cannot
+            be had.
+    """
+    if source not in ("auto", "emnist", "synthetic"):
+        raise ValueError(
+            f"`load` needs `source` to be auto, emnist or synthetic, found {source!r}."
+        )
+    reason = ""
+    if source != "synthetic":
+        try:
+            train, test = load_data(cache_dir=cache_dir, timeout=10.0)
+            print(f"Data: real EMNIST digits of {len(train.client_ids)} writers.")
+            return train, test
+        except DownloadError as error:
+            if source == "emnist":
+                raise
+            reason = f" (the real set cannot be had: {str(error).splitlines()[0]})"
+    train, test = load_synthetic(seed=seed)
+    print(f"Data: generated digits of {len(train.client_ids)} writers{reason}.")
+    return train, test
 
 
 class _GeneratedDigits(ClientData):
