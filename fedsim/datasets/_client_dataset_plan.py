@@ -92,7 +92,7 @@ def evaluate(pipeline: Pipeline, columns: Any, passes: Segments) -> BatchPlan:
     if columns.num_rows > np.iinfo(np.int32).max:
         raise NoColumnarPlanError("The columns have more rows than int32 can number.")
     stream = _evaluate(pipeline, columns, passes, None)
-    if stream.table is None:
+    if stream.table is None or stream.counts is None:
         rows = stream.values.astype(np.int32)[:, None]
         counts = np.ones(len(rows), np.int32)
     elif len(stream.values) == len(stream.table) and _is_range(stream.values):
@@ -134,8 +134,8 @@ def _evaluate(
             return _batch(before(most), batch_size, drop_remainder)
         case ops.Shuffle(buffer_size):
             # An element of the first `limit` comes from the first limit + buffer_size.
-            whole = limit is None or buffer_size < 0
-            stream = before(None if whole else limit + buffer_size)
+            most = None if limit is None or buffer_size < 0 else limit + buffer_size
+            stream = before(most)
             size = _WHOLE if buffer_size < 0 else buffer_size
             order = windowed_order(stream.lengths, size, _shuffle_keys(node, passes))
             return _head(stream._replace(values=stream.values[order]), limit)
@@ -318,12 +318,14 @@ def _filter(
         keep = _mask(node, columns, stream.values)
         kept = np.concatenate([[0], np.cumsum(keep)])
         borders = np.concatenate([[0], np.cumsum(stream.lengths)])
-        lengths = np.diff(kept[borders])
-        ended = wanted is None or (stream.lengths < wanted) | (lengths >= limit)
-        if np.all(ended):
-            return _head(_Stream(stream.values[keep], lengths), limit)
+        found = _Stream(stream.values[keep], np.diff(kept[borders]))
+        if limit is None or wanted is None:
+            return found
+        short = (found.lengths < limit) & (stream.lengths == wanted)
+        if not short.any():
+            return _head(found, limit)
         tried = wanted * _LEAST_KEPT > limit + (passes.stop - passes.start)
-        if (tried & ~ended).any():
+        if (tried & short).any():
             raise NoColumnarPlanError(
                 f"`filter({node.op.fn.name})` keeps too few rows of an endless repeat."
             )

@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 import tensorflow as tf
 
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 
-@attrs.frozen(eq=False, repr=False)
 class ClientDataset:
     """A range of rows of `Columns`, and the tf.data operations recorded on it.
 
@@ -54,14 +52,42 @@ class ClientDataset:
         pipeline: What is recorded; one object for all clients with equal records.
     """
 
-    columns: Any
-    start: int
-    stop: int
-    client_id: str | None
-    pipeline: Pipeline
-    # What is kept in a cache has one order in Python, whichever iteration reads it.
-    _home: int = 0
-    _iterations: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    # Not an attrs class: `tf.nest` would take a dataset apart into these.
+    __slots__ = (
+        "__weakref__",
+        "_home",
+        "_iterations",
+        "client_id",
+        "columns",
+        "pipeline",
+        "start",
+        "stop",
+    )
+
+    def __init__(
+        self,
+        columns: Any,
+        start: int,
+        stop: int,
+        client_id: str | None,
+        pipeline: Pipeline,
+        home: int = 0,
+    ):
+        keep = object.__setattr__
+        keep(self, "columns", columns)
+        keep(self, "start", start)
+        keep(self, "stop", stop)
+        keep(self, "client_id", client_id)
+        keep(self, "pipeline", pipeline)
+        # What is cached has one order in Python, whichever iteration reads it.
+        keep(self, "_home", home)
+        keep(self, "_iterations", itertools.count())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(
+            f"`ClientDataset` is immutable, found a value for `{name}`.\n"
+            "Its methods give other datasets."
+        )
 
     def shuffle(
         self,
@@ -211,18 +237,19 @@ class ClientDataset:
 
     def as_numpy_iterator(self) -> Iterator[Any]:
         """Iterates over the elements as NumPy arrays and scalars."""
-        if self.no_plan_reason is None and not any(
-            self.pipeline.form[i] for i in _MAPS
-        ):
-            return self._read()
+        form = self.pipeline.form
+        plan = None if form.row_maps or form.batch_maps else self._next_plan()
+        if plan is not None:
+            return self._read(plan)
         return (tf.nest.map_structure(lambda t: t.numpy(), element) for element in self)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.no_plan_reason is not None:
+        plan = self._next_plan()
+        if plan is None:
             yield from self.to_tf()
             return
         form = self.pipeline.form
-        for element in self._read():
+        for element in self._read(plan):
             if form.batch_size is not None and form.row_maps:
                 element = by_row(form.row_maps, element)
             else:
@@ -272,15 +299,20 @@ class ClientDataset:
             lambda a: a[self.start : self.stop], self.columns.features
         )
 
-    def _read(self) -> Iterator[Any]:
-        """The elements before any map, in the order of a new iteration."""
-        passes = segments(
-            [(self.start, self.stop)],
-            [_fresh_seed()],
-            [self._home],
-            next(self._iterations),
-        )
-        plan = evaluate(self.pipeline, self.columns, passes)
+    def _next_plan(self) -> BatchPlan | None:
+        """The order of a new iteration; None where only tf.data can tell it."""
+        if self.no_plan_reason is not None:
+            return None
+        ranges = [(self.start, self.stop)]
+        iteration = next(self._iterations)
+        passes = segments(ranges, [_fresh_seed()], [self._home], iteration)
+        try:
+            return evaluate(self.pipeline, self.columns, passes)
+        except NoColumnarPlanError:
+            return None
+
+    def _read(self, plan: BatchPlan) -> Iterator[Any]:
+        """The elements before any map."""
         batched = self.pipeline.form.batch_size is not None
         for rows, count in zip(plan.rows, plan.counts):
             yield self.columns.gather(rows[:count] if batched else rows[0])
@@ -327,9 +359,6 @@ def plan_many(
 def same_pipeline(a: ClientDataset, b: ClientDataset) -> bool:
     """Whether two datasets differ in nothing but the range of rows."""
     return a.columns is b.columns and a.pipeline is b.pipeline
-
-
-_MAPS = [Form._fields.index("row_maps"), Form._fields.index("batch_maps")]
 
 
 def _fresh_seed() -> int:

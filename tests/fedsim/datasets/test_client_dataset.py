@@ -1,4 +1,5 @@
 import collections
+import concurrent.futures
 import functools
 
 import hypothesis
@@ -343,8 +344,11 @@ def test_repeat_zero_times_after_shuffle():
 
 
 def test_a_repeat_too_long_to_list_says_so():
+    dataset = columns().dataset("7").repeat(10**9)
     with pytest.raises(NoColumnarPlanError, match="more elements than can be listed"):
-        columns().dataset("7").repeat(10**9).plan(0)
+        dataset.plan(0)
+    assert int(next(iter(dataset))["number"]) == 0
+    assert next(iter(dataset.as_numpy_iterator()))["number"] == 0
     assert len(columns().dataset("7").repeat(10**9).take(3).plan(0).rows) == 3
 
 
@@ -432,11 +436,25 @@ def test_datasets_are_immutable():
     dataset = columns().dataset("7")
     dataset.shuffle(3)
     assert dataset.pipeline.ops == ()
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="`ClientDataset` is immutable"):
         dataset.start = 3
+    assert tf.nest.flatten([dataset]) == [dataset]
     for element in dataset.as_numpy_iterator():
         element["image"][0] = 99.0
     assert columns().features["image"].max() < 99
+
+
+def test_threads_share_pipelines_and_traces():
+    def preprocess(dataset):
+        return dataset.map(lambda e: e["number"] * 3).shuffle(5).batch(4)
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(preprocess, [columns().dataset("7")] * 64))
+        orders = list(pool.map(lambda d: d.plan(1).rows.tobytes(), made))
+        sums = list(pool.map(lambda d: sum(int(sum(b)) for b in d), made[:8]))
+    assert len({d.pipeline for d in made}) == 1
+    assert len(set(orders)) == 1
+    assert sums == [63] * 8
 
 
 def test_a_captured_variable_is_read_when_iterated():
