@@ -90,7 +90,7 @@ def literals():
 
 
 @st.composite
-def trees(draw, depth=4):
+def trees(draw, depth=3):
     """Closed trees that keep every invariant, each name bound once."""
     return _node(draw, {}, depth, ir.fresh_names(draw(st.sampled_from("vxy"))))
 
@@ -164,7 +164,7 @@ def graph_bytes(definition, inputs, outputs, seed=None, **changes):
     fields = {"version": 1, "in": inputs, "out": outputs, "seed": seed, **changes}
     head = json.dumps(fields).encode()
     content = definition.SerializeToString(deterministic=True)
-    return len(head).to_bytes(4, "little") + head + content
+    return len(head).to_bytes(4, "big") + head + content
 
 
 def traced(fn, *specs):

@@ -56,7 +56,7 @@ A dtype has the number of `tf.DType.as_datatype_enum`; a container is 0 none,
 1 `OrderedDict`, 2 `list`, 3 `tuple`, 4 `dict`, 5 `tf.RaggedTensor`, 6
 `tf.SparseTensor`; a placement is 0 CLIENTS, 1 SERVER. Any other container (a
 namedtuple, an attrs class, a dataclass) is code that a reader may not have: it is
-written as 0 and loads as a plain structure with the same names.
+written as 0 and loads as a structure with the same names and no container.
 
 Bound names are written in their canonical order (`canonical_names`), and nothing is
 written twice, so that two traces of one function have the same bytes.
@@ -65,6 +65,8 @@ written twice, so that two traces of one function have the same bytes.
 from __future__ import annotations
 
 from typing import Any
+
+import tensorflow as tf
 
 from fedcore.ir._blocks import Node
 from fedcore.ir._serialize_nodes import read_node, write_node
@@ -203,7 +205,8 @@ def deserialize_value(
     Returns:
         The value and its type, or `type_hint` if there is one. A scalar is a NumPy
         scalar, a tensor an array, a sequence a `tf.data.Dataset`, a value at CLIENTS
-        a list, a computation the node it consists of.
+        a list, a computation the node it consists of, a structure that says no
+        container what `type_to_py_container` makes of it.
 
     Raises:
         SerializationError: If the message is not a value, or beyond the bounds.
@@ -212,13 +215,18 @@ def deserialize_value(
     reader = unseal(VALUE, data)
     type_ = _read_type(reader)
     wanted = type_ if type_hint is None else to_type(type_hint)
-    if not wanted.is_assignable_from(type_):
+    if wanted is not type_ and not wanted.is_assignable_from(type_):
         raise TypeError(
             f"`deserialize_value` needs a value of type `{wanted}`, found `{type_}`."
         )
     value = read_value(reader, type_, wanted, allow_side_effects=allow_side_effects)
     reader.finish()
-    return type_to_py_container(value, wanted), wanted
+    try:
+        return type_to_py_container(value, wanted), wanted
+    except (TypeError, ValueError, tf.errors.OpError) as e:
+        raise SerializationError(
+            f"The value cannot be held in the containers of `{wanted}`: {e}"
+        ) from e
 
 
 def _write_type(writer: Writer, type_: Type) -> None:

@@ -85,7 +85,7 @@ def check_graph(graph: bytes, type_: FunctionType, *, allow_side_effects: bool) 
 
 def _split(graph: bytes) -> tuple[dict, bytes]:
     """The JSON head and the GraphDef after it."""
-    size = int.from_bytes(graph[:4], "little")
+    size = int.from_bytes(graph[:4], "big")
     if len(graph) < 4 or size > len(graph) - 4:
         raise SerializationError(
             f"A graph needs a head of {size} bytes, found {len(graph)} in all."

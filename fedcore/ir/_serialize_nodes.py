@@ -23,11 +23,12 @@ from fedcore.ir._rewrite import canonical_names
 from fedcore.ir._serialize_graphs import check_graph
 from fedcore.ir._serialize_tensors import check_literal
 from fedcore.ir._serialize_types import (
-    CONTAINERS,
     PLACEMENTS,
     Extent,
     TypeWriter,
+    check_container,
     container_code,
+    read_container,
     read_name,
     read_types,
     write_name,
@@ -109,7 +110,7 @@ def _entry(node: Node, below: list[int], types: TypeWriter) -> bytes:
             out.uint(index)
         case Struct(elements, container):
             out.uint(_STRUCT)
-            out.uint(container_code(container))
+            out.uint(container_code(container, [name for name, _ in elements]))
             out.uint(len(elements))
             for (name, _), index in zip(elements, below):
                 write_name(out, name)
@@ -242,8 +243,9 @@ def _read_node(
     if tag == _SELECTION:
         return Selection(child(), reader.uint()), below
     if tag == _STRUCT:
-        container = CONTAINERS[reader.index(len(CONTAINERS), "container")]
+        container = read_container(reader)
         elements = [(read_name(reader), child()) for _ in range(reader.count())]
+        check_container(container, [name for name, _ in elements])
         return Struct(tuple(elements), container), below
     if tag == _CALL:
         function = child()

@@ -25,7 +25,7 @@ from fedcore.types import (
 
 MAX_TYPE_DEPTH = 100
 MAX_TYPE_SIZE = 1 << 20
-_MAX_WALK = 1 << 25
+_MAX_WALK = 1 << 24
 
 _ABSTRACT, _TENSOR, _SEQUENCE, _STRUCT, _FUNCTION, _FEDERATED, _PLACEMENT = range(7)
 
@@ -39,14 +39,39 @@ CONTAINERS = (
     tf.RaggedTensor,
     tf.SparseTensor,
 )
+_FIELDS = {
+    tf.RaggedTensor: ["flat_values", "nested_row_splits"],
+    tf.SparseTensor: ["indices", "values", "dense_shape"],
+}
 PLACEMENTS = (CLIENTS, SERVER)
 _MAX_ELEMENTS = 1 << 62
 _MAX_RANK = 254
 
 
-def container_code(container: type | None) -> int:
-    """The code of a well-known container; that of None for any other class."""
-    return CONTAINERS.index(container) if container in CONTAINERS else 0
+def container_code(container: type | None, names: list[str | None]) -> int:
+    """The code of a well-known container that can hold elements of these names."""
+    if container not in CONTAINERS or not _can_hold(container, names):
+        return 0
+    return CONTAINERS.index(container)
+
+
+def read_container(reader: Reader) -> type | None:
+    return CONTAINERS[reader.index(len(CONTAINERS), "container")]
+
+
+def check_container(container: type | None, names: list[str | None]) -> None:
+    if not _can_hold(container, names):
+        raise SerializationError(
+            f"A `{container.__name__}` needs other names than {names}."
+        )
+
+
+def _can_hold(container: type | None, names: list[str | None]) -> bool:
+    if container in (list, tuple):
+        return not any(name is not None for name in names)
+    if container in (dict, collections.OrderedDict):
+        return None not in names
+    return container is None or names == _FIELDS[container]
 
 
 class TypeWriter:
@@ -90,7 +115,8 @@ class TypeWriter:
                 out.uint(self.index(type_.element, depth + 1))
             case StructType():
                 out.uint(_STRUCT)
-                out.uint(container_code(type_.python_container))
+                names = structure.name_list_with_nones(type_)
+                out.uint(container_code(type_.python_container, names))
                 out.uint(len(type_))
                 for name, element in structure.iter_elements(type_):
                     write_name(out, name)
@@ -196,11 +222,9 @@ def _read_type(reader: Reader, types: list[Type], extent: Extent) -> Type:
         extent.walk(element)  # as the constructor does
         return SequenceType(element)
     if tag == _STRUCT:
-        container = CONTAINERS[reader.index(len(CONTAINERS), "container")]
-        elements = []
-        for _ in range(reader.count()):
-            name = read_name(reader)
-            elements.append(earlier() if name is None else (name, earlier()))
+        container = read_container(reader)
+        elements = [(read_name(reader), earlier()) for _ in range(reader.count())]
+        check_container(container, [name for name, _ in elements])
         if container is None:
             return StructType(elements)
         return StructWithPythonType(elements, container)

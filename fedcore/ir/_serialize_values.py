@@ -98,9 +98,8 @@ def read_value(
             case StructType():
                 elements = structure.iter_elements(t)
                 hints = (element for _, element in structure.iter_elements(h))
-                return structure.Struct(
-                    [(name, read(e, i)) for (name, e), i in zip(elements, hints)]
-                )
+                pairs = [(name, read(e, i)) for (name, e), i in zip(elements, hints)]
+                return _struct(pairs)
             case SequenceType():
                 return _read_sequence(reader, t, h.element)
             case FederatedType(all_equal=True):
@@ -110,15 +109,30 @@ def read_value(
                 return [read(t.member, h.member) for _ in range(count)]
             case FunctionType():
                 node = read_node(reader, allow_side_effects=allow_side_effects)
-                if not t.is_assignable_from(node.type):
-                    raise SerializationError(
-                        f"A value of type `{t}` needs that type, found `{node.type}`."
-                    )
+                _check_function(t, node)
                 return node
             case _:
                 raise SerializationError(f"There are no values of type `{t}`.")
 
     return read(type_, hint)
+
+
+def _struct(pairs: list[tuple[str | None, Any]]) -> structure.Struct:
+    try:
+        return structure.Struct(pairs)
+    except (TypeError, ValueError) as e:
+        raise SerializationError(f"The names of a value are not sound: {e}") from e
+
+
+def _check_function(type_: FunctionType, node: Node) -> None:
+    try:
+        fits = type_ is node.type or type_.is_assignable_from(node.type)
+    except TypeError:  # abstract types compare with nothing
+        fits = False
+    if not fits:
+        raise SerializationError(
+            f"A value of type `{type_}` needs that type, found `{node.type}`."
+        )
 
 
 def _read_tensor(reader: Reader, type_: TensorType) -> Any:
@@ -342,7 +356,10 @@ def _dataset(
         for (flat, starts, sizes), leaf in zip(tables, leaves):
             bounds = tf.gather(starts, [i, i + 1])
             tensor = tf.reshape(flat[bounds[0] : bounds[1]], sizes[i])
-            tensors.append(tf.ensure_shape(tensor, leaf.shape))
+            # The shape of the type, even where this one column says more or less.
+            tensors.append(
+                tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=leaf.shape)
+            )
         return _nest(element_type, iter(tensors))
 
     return tf.data.Dataset.range(count).map(element)
