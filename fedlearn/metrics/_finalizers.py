@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from fedlearn.metrics._fresh import apart, build_lazy_metric
 from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric
 
 MetricFinalizersType = collections.OrderedDict[str, Callable[[Any], Any]]
@@ -35,10 +36,12 @@ def create_keras_metric_finalizer(
     construct = metric_constructor(metric)
 
     def finalizer(unfinalized_metric_values: list[tf.Tensor]) -> Any:
-        # Outside the graph being built: its variables are never read, only replaced.
-        with tf.init_scope():
+        with apart():  # its variables are never read, only replaced
             fresh = construct()
-        return fresh.stateless_result(_checked(fresh, unfinalized_metric_values))
+            _build_for(fresh, unfinalized_metric_values)
+        values = _checked(fresh, unfinalized_metric_values)
+        with keras.StatelessScope(zip(fresh.variables, values)):
+            return tf.nest.map_structure(tf.convert_to_tensor, fresh.result())
 
     return finalizer
 
@@ -74,7 +77,7 @@ def _constructor_from_config(metric: keras.metrics.Metric):
         return kind.from_config(config)
 
     try:
-        with tf.init_scope():
+        with apart():
             construct()
     except Exception as e:
         raise TypeError(
@@ -84,6 +87,15 @@ def _constructor_from_config(metric: keras.metrics.Metric):
             "constructor, e.g. metrics=[lambda: MyMetric(...)]."
         ) from e
     return construct
+
+
+def _build_for(metric: keras.metrics.Metric, values: Any) -> None:
+    """Builds a metric whose variables depend on the number of labels in `values`."""
+    if not isinstance(values, (list, tuple)) or len(values) == len(metric.variables):
+        return
+    sizes = [value.shape[-1] for value in values if len(value.shape)]
+    labels = tf.TensorSpec([1, sizes[0] if sizes else 1], metric.dtype)
+    build_lazy_metric(metric, labels, labels)
 
 
 def _checked(metric: keras.metrics.Metric, values: Any) -> list[tf.Tensor]:

@@ -26,8 +26,7 @@ from fedcore.types import (
     StructType,
     StructWithPythonType,
     at_clients,
-    to_type,
-    type_to_py_container,
+    structure_from_tensor_type_tree,
 )
 from fedlearn.metrics._finalizers import MetricFinalizersType
 
@@ -224,7 +223,11 @@ def _initial_computation(
 ) -> Computation:
     """The `tf_computation` of the first sum over rounds: the given values, or zeros."""
     if initial is None:
-        return tf_computation(lambda: _zeros(metrics_type))
+        return tf_computation(
+            lambda: structure_from_tensor_type_tree(
+                lambda tensor: tf.zeros(tensor.shape, tensor.dtype), metrics_type
+            )
+        )
     arrays = tf.nest.map_structure(np.asarray, initial)
     computation = tf_computation(lambda: tf.nest.map_structure(tf.constant, arrays))
     found = computation.type_signature.result
@@ -234,12 +237,3 @@ def _initial_computation(
             f"the unfinalized metrics, `{metrics_type}`, found `{found}`."
         )
     return computation
-
-
-def _zeros(metrics_type: StructWithPythonType) -> Any:
-    zeros = [
-        tf.zeros(tensor_type.shape, tensor_type.dtype)
-        for tensor_type in structure.flatten(metrics_type)
-    ]
-    packed = structure.pack_sequence_as(metrics_type, zeros)
-    return type_to_py_container(packed, to_type(metrics_type))

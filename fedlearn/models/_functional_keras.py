@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from fedlearn.metrics._counters import num_rows
+from fedlearn.metrics._fresh import apart
 from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric, is_model
 from fedlearn.models._batch import inputs_of, labels_of
 from fedlearn.models._functional import (
@@ -123,7 +124,7 @@ def metric_functions(
     """The three functions of a `FunctionalModel` for the Keras metrics that are made."""
     if metrics_constructor is None:
         return empty_metrics_state, noop_update_metrics, noop_finalize_metrics
-    with tf.init_scope():
+    with apart():
         metrics = metrics_constructor()
     _check_metrics(metrics)
     initial = _map_metrics(
@@ -158,7 +159,7 @@ def metric_functions(
 def _constructed(keras_model: Any) -> keras.Model:
     check_not_keras_2(_FUNCTION, "keras_model", keras_model)
     if not is_model(keras_model) and callable(keras_model):
-        with tf.init_scope():
+        with apart():
             keras_model = keras_model()
     if not is_model(keras_model):
         raise ValueError(

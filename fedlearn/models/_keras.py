@@ -17,6 +17,7 @@ from fedlearn.metrics import (
     create_keras_metric_finalizer,
 )
 from fedlearn.metrics._counters import num_rows
+from fedlearn.metrics._fresh import build_lazy_metric
 from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric, is_model
 from fedlearn.models._batch import checked_input_spec, inputs_of, labels_of
 from fedlearn.models._losses import Term, loss_terms, mean_loss_metric, total_loss
@@ -103,7 +104,16 @@ class KerasModel(Model):
             if metric.name not in [m.name for m in self.metrics]:
                 self.metrics.append(metric)
                 self._finalizer_sources.append(default)
+        self._build_metrics()
         _check_names(self.metrics)
+
+    def _build_metrics(self) -> None:
+        y_true = y_pred = labels_of(self._input_spec)
+        outputs = getattr(self.keras_model, "outputs", None)
+        if outputs is not None and len(outputs) == 1:
+            y_pred = outputs[0]
+        for metric in self.metrics:
+            build_lazy_metric(metric, y_true, y_pred)
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:

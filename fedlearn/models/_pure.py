@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from fedcore.types import StructType
+from fedlearn.metrics._fresh import apart
 from fedlearn.models._batch import labels_of
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._functional_keras import KerasFunctionalModel
@@ -79,7 +80,7 @@ def pure_model(model_fn: Callable[[], Any] | FunctionalModel) -> PureModel | Non
                 "`model_fn` needs to be a function without arguments that makes a model, "
                 f"found `{type(model_fn).__name__}`."
             )
-        with tf.init_scope():
+        with apart():
             model = model_fn()
     if isinstance(model, FunctionalModel):
         return _of_functional(model)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from fedcore.structure import Struct
 from fedcore.types import StructType, TensorType, to_type
+from fedlearn.metrics._fresh import apart
 from fedlearn.metrics._keras_versions import check_not_keras_2, is_model
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._model import Model
@@ -134,7 +135,7 @@ def weights_type_from_model(
         TypeError: If there is no model.
     """
     if callable(model) and not isinstance(model, (Model, FunctionalModel)):
-        with tf.init_scope():
+        with apart():
             model = model()
     if isinstance(model, FunctionalModel):
         trainable, non_trainable = model.initial_weights

@@ -253,6 +253,46 @@ def test_pure_model_names_types_spec_and_metrics():
     assert list(pure.begin_metrics()) == names
 
 
+def test_metrics_have_the_same_names_in_each_call_of_model_fn():
+    def model_fn():
+        keras_model = build(keras.layers.Dense(1, "sigmoid"), shape=(5,))
+        spec = spec_of(batch_of(floats(1, 5), floats(1, 1)))
+        loss = keras.losses.BinaryCrossentropy()
+        return models.from_keras_model(
+            keras_model, loss, spec, metrics=[keras.metrics.AUC()]
+        )
+
+    for _ in range(2):
+        assert next(iter(pure_model(model_fn).metric_finalizers)) == "auc"
+
+
+def test_metric_that_makes_its_variables_late():
+    def model_fn():
+        keras_model = build(keras.layers.Dense(3, "softmax"), shape=(5,))
+        spec = spec_of(batch_of(floats(1, 5), floats(1, 3)))
+        return models.from_keras_model(
+            keras_model,
+            keras.losses.CategoricalCrossentropy(),
+            spec,
+            metrics=[keras.metrics.F1Score(average="macro"), keras.metrics.R2Score()],
+        )
+
+    pure, model = pure_model(model_fn), model_fn()
+    labels = np.eye(3, dtype="f")[[0, 2, 1, 1]]
+    batch = batch_of(floats(4, 5), labels)
+    state = pure.begin_metrics()
+    assert [v.shape for v in state["f1_score"]] == [(3,)] * 4
+    output, _, _ = pure.forward(pure.initial_weights(), [], batch, False)
+    state = pure.update_metrics(state, batch, output)
+    reference = keras.metrics.F1Score(average="macro")
+    reference.update_state(labels, output.predictions)
+    np.testing.assert_allclose(
+        pure.metric_finalizers["f1_score"](state["f1_score"]), reference.result()
+    )
+    model.forward_pass(batch)
+    assert len(model.report_local_unfinalized_metrics()["r2_score"]) == 5
+
+
 def test_auc_begins_and_finalizes():
     def model_fn():
         keras_model = build(keras.layers.Dense(1, "sigmoid"), shape=(5,))
