@@ -83,9 +83,7 @@ def nested_types(leaves, containers=True, max_leaves=6):
 def unplaced_types(containers=True):
     """Types of values that TensorFlow can hold: tensors, sequences and structs."""
     tensors = tensor_types()
-    sequences = st.builds(
-        SequenceType, nested_types(tensors, containers, max_leaves=3)
-    )
+    sequences = st.builds(SequenceType, nested_types(tensors, containers, max_leaves=3))
     return nested_types(tensors | sequences, containers)
 
 

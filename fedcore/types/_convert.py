@@ -11,7 +11,18 @@ from fedcore import _containers, structure
 from fedcore.types import _types
 from fedcore.types._placements import CLIENTS, SERVER
 
-_STRINGS = (np.str_, np.bytes_)
+_ABSTRACT = (
+    np.generic,
+    np.number,
+    np.integer,
+    np.signedinteger,
+    np.unsignedinteger,
+    np.inexact,
+    np.floating,
+    np.complexfloating,
+    np.flexible,
+    np.character,
+)
 _HOW_TO_SAY_PYTHON_TYPES = {
     bool: "tf.bool",
     int: "tf.int32 or tf.int64",
@@ -84,11 +95,11 @@ def as_dtype(spec: Any) -> tf.DType | None:
     if isinstance(spec, tf.DType):
         return spec
     if isinstance(spec, type) and issubclass(spec, np.generic):
-        if spec in _STRINGS:
-            return tf.string
-    elif not isinstance(spec, np.dtype):
+        # Abstract NumPy classes such as np.floating stand for no dtype.
+        spec = np.dtype(spec) if spec not in _ABSTRACT else None
+    if not isinstance(spec, np.dtype) or spec.kind == "O":
         return None
-    elif spec.kind in "SU":
+    if spec.kind in "SU":
         return tf.string
     try:
         return tf.as_dtype(spec)

@@ -77,7 +77,7 @@ class _Reader:
                 self.need(",")
             self.skip_space()
             name = self.match(_NAME)
-            elements.append((None if name is None else name[1], self.type()))
+            elements.append((name and name[1].rstrip(), self.type()))
         return _types.StructType(elements)
 
     def function(self) -> "_types.FunctionType":
@@ -107,6 +107,7 @@ class _Reader:
         if dtype is None:
             self.position = start
             raise self.failure("a dtype")
+        self.skip_space()
         if self.match(_UNKNOWN_RANK):
             return _types.TensorType(dtype, tf.TensorShape(None))
         dimensions = self.match(_DIMENSIONS)

@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import attrs
 import tensorflow as tf
+from attrs.exceptions import FrozenInstanceError
 
 from fedcore import _containers, structure
 from fedcore.types import _relations, _text
@@ -19,16 +19,17 @@ _interned: "weakref.WeakValueDictionary[tuple[Any, ...], Any]" = (
     weakref.WeakValueDictionary()
 )
 _intern_lock = threading.RLock()
-_type = attrs.frozen(slots=False, eq=False, repr=False, init=False)
 
 
-def _intern(cls: type[_T], key: tuple[Any, ...], *fields: Any) -> _T:
+# Types are not attrs classes: `tf.nest` would take them apart as it does attrs objects.
+def _intern(cls: type[_T], key: tuple[Any, ...], **fields: Any) -> _T:
     """The one object of class `cls` with `fields`; `key` is hashable and says the same."""
     with _intern_lock:
         found = _interned.get((cls, key))
         if found is None:
             found = object.__new__(cls)
-            found.__attrs_init__(*fields)
+            for name, value in fields.items():
+                object.__setattr__(found, name, value)
             _interned[(cls, key)] = found
         return found
 
@@ -172,6 +173,18 @@ class Type(abc.ABC):
         if not isinstance(self, kind):
             raise UnexpectedTypeError(kind, self)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise FrozenInstanceError()
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError()
+
+    def __eq__(self, other: object) -> bool:
+        # Never NotImplemented: `tf.DType` thinks itself equal to anything with a dtype.
+        return self is other
+
+    __hash__ = object.__hash__
+
     def __str__(self) -> str:
         return self.compact_representation()
 
@@ -182,7 +195,6 @@ class Type(abc.ABC):
         return self
 
 
-@_type
 class TensorType(Type):
     """The type of a tensor: `float32`, `int32[?,3]`."""
 
@@ -208,7 +220,7 @@ class TensorType(Type):
                 f"`TensorType` needs a shape, found {shape!r}: {failure}"
             ) from None
         dims = None if shape.rank is None else tuple(shape.as_list())
-        return _intern(cls, (dtype.as_datatype_enum, dims), dtype, shape)
+        return _intern(cls, (dtype.as_datatype_enum, dims), dtype=dtype, shape=shape)
 
     def children(self) -> Iterator[Type]:
         return iter(())
@@ -225,7 +237,6 @@ class TensorType(Type):
         return TensorType, (self.dtype, dims)
 
 
-@_type
 class SequenceType(Type):
     """The type of a sequence, such as a client's data set: `float32*`."""
 
@@ -243,7 +254,7 @@ class SequenceType(Type):
         _check_holds_none_of(
             element, (FunctionType, SequenceType, FederatedType), "SequenceType"
         )
-        return _intern(cls, (element,), element)
+        return _intern(cls, (element,), element=element)
 
     def children(self) -> Iterator[Type]:
         yield self.element
@@ -275,17 +286,6 @@ class StructType(structure.Struct, Type):
     def __init__(self, *_: Any, **__: Any):
         """Does nothing: `__new__` gives the interned object."""
 
-    def __attrs_init__(self, elements: tuple[tuple[str | None, Type], ...]) -> None:
-        names = tuple(name for name, _ in elements)
-        index = {name: i for i, name in enumerate(names) if name is not None}
-        self._fill(names, tuple(element for _, element in elements), index)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise attrs.exceptions.FrozenInstanceError()
-
-    def __delattr__(self, name: str) -> None:
-        raise attrs.exceptions.FrozenInstanceError()
-
     @property
     def python_container(self) -> type[Any] | None:
         """The Python container of the values, None if none was given."""
@@ -294,8 +294,10 @@ class StructType(structure.Struct, Type):
     def children(self) -> Iterator[Type]:
         return iter(self._values)
 
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    __setattr__ = Type.__setattr__
+    __delattr__ = Type.__delattr__
+    __eq__ = Type.__eq__
+    __hash__ = Type.__hash__
     __str__ = Type.__str__
 
     def __repr__(self) -> str:
@@ -328,17 +330,9 @@ class StructWithPythonType(StructType):
             )
         return _new_struct(cls, elements, container_type, True)
 
-    def __attrs_init__(
-        self,
-        elements: tuple[tuple[str | None, Type], ...],
-        container_type: type[Any],
-    ) -> None:
-        super().__attrs_init__(elements)
-        object.__setattr__(self, "_container", container_type)
-
     @property
     def python_container(self) -> type[Any]:
-        return self.__dict__["_container"]
+        return self._container
 
     @classmethod
     def get_container_type(cls, value: "StructWithPythonType") -> type[Any]:
@@ -349,7 +343,6 @@ class StructWithPythonType(StructType):
         return f"{super().__repr__()} as {self.python_container.__name__}"
 
 
-@_type
 class FunctionType(Type):
     """The type of a function or a computation: `(int32 -> bool)`, `( -> bool)`."""
 
@@ -367,7 +360,7 @@ class FunctionType(Type):
             else _member(parameter, "FunctionType", "parameter")
         )
         result = _member(result, "FunctionType", "result")
-        return _intern(cls, (parameter, result), parameter, result)
+        return _intern(cls, (parameter, result), parameter=parameter, result=result)
 
     def children(self) -> Iterator[Type]:
         if self.parameter is not None:
@@ -381,7 +374,6 @@ class FunctionType(Type):
         return FunctionType, (self.parameter, self.result)
 
 
-@_type
 class AbstractType(Type):
     """A type that is not known yet, as in the signature of an intrinsic: `T`."""
 
@@ -393,7 +385,7 @@ class AbstractType(Type):
             raise TypeError(
                 f"`AbstractType` needs a label that is a str, found {label!r}."
             )
-        return _intern(cls, (label,), label)
+        return _intern(cls, (label,), label=label)
 
     def children(self) -> Iterator[Type]:
         return iter(())
@@ -405,7 +397,6 @@ class AbstractType(Type):
         return AbstractType, (self.label,)
 
 
-@_type
 class PlacementType(Type):
     """The type of placements: `placement`."""
 
@@ -423,7 +414,6 @@ class PlacementType(Type):
         return PlacementType, ()
 
 
-@_type
 class FederatedType(Type):
     """The type of a placed value: `{int32}@CLIENTS`, all-equal `int32@SERVER`."""
 
@@ -459,7 +449,9 @@ class FederatedType(Type):
         member = _member(member, "FederatedType", "member")
         _check_holds_none_of(member, (FunctionType, FederatedType), "FederatedType")
         key = (member, placement, all_equal)
-        return _intern(cls, key, member, placement, all_equal)
+        return _intern(
+            cls, key, member=member, placement=placement, all_equal=all_equal
+        )
 
     def children(self) -> Iterator[Type]:
         yield self.member
@@ -510,8 +502,14 @@ def _new_struct(
     names = [name for name, _ in pairs if name is not None]
     if check_names and len(set(names)) < len(names):
         raise ValueError(f"`{cls.__name__}` needs names that differ, found {names}.")
-    fields = (pairs,) if container is None else (pairs, container)
-    return _intern(cls, fields, *fields)
+    fields: dict[str, Any] = {
+        "_names": tuple(name for name, _ in pairs),
+        "_values": tuple(element for _, element in pairs),
+        "_index": {name: i for i, (name, _) in enumerate(pairs) if name is not None},
+    }
+    if container is not None:
+        fields["_container"] = container
+    return _intern(cls, (pairs, container), **fields)
 
 
 def _struct_pairs(elements: Any, owner: str) -> list[tuple[str | None, Any]]:

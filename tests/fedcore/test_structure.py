@@ -66,7 +66,7 @@ def test_named_and_unnamed_constructors():
     ],
 )
 def test_equal_means_same_names_and_same_values(other):
-    assert MIXED != other
+    assert other != MIXED
     assert Struct(structure.to_elements(MIXED)) == MIXED
     assert hash(Struct(structure.to_elements(MIXED))) == hash(MIXED)
 
@@ -197,7 +197,11 @@ def test_to_container_recursive_enters_structs_only():
             Struct.named(b=1, a=2),
             Struct.named(b=1, a=2),
         ),
-        (Point(1, (2,)), Struct.named(x=1, y=(2,)), Struct.named(x=1, y=Struct.unnamed(2))),
+        (
+            Point(1, (2,)),
+            Struct.named(x=1, y=(2,)),
+            Struct.named(x=1, y=Struct.unnamed(2)),
+        ),
         (Attrs(1, 2), Struct([("x", 1), ("_y", 2)]), Struct([("x", 1), ("_y", 2)])),
         (Data(1, 2), Struct.named(x=1, y=2), Struct.named(x=1, y=2)),
         (Struct.named(a=[1]), Struct.named(a=[1]), Struct.named(a=Struct.unnamed(1))),
@@ -302,5 +306,5 @@ def test_update_struct_reaches_private_attrs_fields():
 def test_update_struct_says_what_it_needs():
     with pytest.raises(KeyError, match=r"one of the fields \['x', 'y'\], found `z`"):
         structure.update_struct(Point(1, 2), z=5)
-    with pytest.raises(TypeError, match="named fields .* found `list`"):
+    with pytest.raises(TypeError, match=r"named fields .* found `list`"):
         structure.update_struct([1], x=5)
