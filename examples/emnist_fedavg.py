@@ -94,18 +94,19 @@ def plot_clients(source, path, clients=6, digits=12):
     from matplotlib import pyplot as plt
 
     figure = plt.figure(figsize=(12, 1.1 * clients))
-    grid = figure.add_gridspec(clients, digits + 4)
+    grid = figure.add_gridspec(clients, digits + 5)
     for row, client in enumerate(source.client_ids[:clients]):
         data = list(source.create_tf_dataset_for_client(client).as_numpy_iterator())
         for column, example in enumerate(data[:digits]):
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(example["pixels"], cmap="gray")
-            axes.axis("off")
-        axes = figure.add_subplot(grid[row, digits:])
+            axes.set(xticks=[], yticks=[])
+            if column == 0:
+                axes.set_ylabel(client, rotation=0, ha="right", va="center", fontsize=8)
+        axes = figure.add_subplot(grid[row, digits + 1 :])
         axes.bar(range(10), np.bincount([e["label"] for e in data], minlength=10))
         axes.set_xticks(range(10) if row == clients - 1 else [])
-        axes.set_ylabel(client[:8], rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle("Clients differ in hand and in what they write")
+    figure.suptitle("Some clients: their hand, and how many of each digit they wrote")
     figure.savefig(path, dpi=110, bbox_inches="tight")
 
 

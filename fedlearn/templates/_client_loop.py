@@ -72,7 +72,13 @@ def learner(model_fn: Any) -> Learner:
             zero.type_signature.result,
         )
     finalizers, spec = _look_at(model_fn)
-    zero = tf_computation(lambda: model_fn().report_local_unfinalized_metrics())
+
+    @tf_computation
+    def zero():
+        # Held by a name: a tf.function method has but a weak reference to its model.
+        model = model_fn()
+        return model.report_local_unfinalized_metrics()
+
     return Learner(
         model_fn,
         None,
