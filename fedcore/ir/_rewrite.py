@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -72,8 +72,9 @@ def _map_nodes(value: Any, change: Rule) -> Any:
     if isinstance(value, Node):
         return change(value)
     if isinstance(value, tuple):
-        new = tuple(_map_nodes(item, change) for item in value)
-        return value if all(a is b for a, b in zip(new, value)) else new
+        old = cast("tuple[Any, ...]", value)
+        new = tuple(_map_nodes(item, change) for item in old)
+        return old if all(a is b for a, b in zip(new, old)) else new
     return value
 
 
@@ -115,7 +116,7 @@ def free_names(node: Node) -> frozenset[str]:
                     free |= below(value)
                 return frozenset(free)
             case _:
-                return frozenset().union(*map(below, n.children()))
+                return frozenset[str]().union(*map(below, n.children()))
 
     return _bottom_up(node, visit)
 
@@ -135,18 +136,19 @@ def renamed(node: Node, fresh: Callable[[], str]) -> Node:
                 restore(parameter, outer)
                 return Lambda(name, parameter_type, result)
             case Block(local, result):
-                outer, pairs = [], []
+                outer_names: list[tuple[str, str | None]] = []
+                pairs: list[tuple[str, Node]] = []
                 for old, value in local:
                     value = yield visit(value)
-                    outer.append((old, names.get(old)))
+                    outer_names.append((old, names.get(old)))
                     names[old] = fresh()
                     pairs.append((names[old], value))
                 result = yield visit(result)
-                for old, before in reversed(outer):
+                for old, before in reversed(outer_names):
                     restore(old, before)
                 return Block(tuple(pairs), result)
             case _:
-                new = []
+                new: list[Node] = []
                 for child in n.children():
                     new.append((yield visit(child)))
                 following = iter(new)
