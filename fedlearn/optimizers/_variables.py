@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ class VariableOptimizer(Optimizer):
         return new_state, tf.nest.pack_sequence_as(weights, new_weights)
 
     def get_hparams(self, state: Any) -> Any:
-        return {}
+        return OrderedDict()
 
     def set_hparams(self, state: Any, hparams: Any) -> Any:
         return state

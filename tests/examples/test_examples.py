@@ -1,0 +1,55 @@
+"""Every example runs on generated digits, and leaves its pictures."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(example, tmp_path, *flags):
+    command = [
+        sys.executable,
+        str(ROOT / "examples" / example),
+        "--dataset=synthetic",
+        f"--output_dir={tmp_path}",
+        *flags,
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_fedavg(tmp_path):
+    flags = ["--rounds=4", "--rounds_per_evaluation=2", "--clients_per_round=5"]
+    out = run("emnist_fedavg.py", tmp_path, *flags)
+    losses = [float(x) for x in re.findall(r"held-out loss ([0-9.]+)", out)]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert "generated digits" in out
+    assert {"clients.png", "history.png", "logs"} <= {p.name for p in tmp_path.iterdir()}
+    # The same seed gives the same run.
+    again = run("emnist_fedavg.py", tmp_path, *flags)
+    assert re.findall(r"round .*", again) == re.findall(r"round .*", out)
+
+
+@pytest.mark.slow
+def test_custom_algorithm(tmp_path):
+    out = run("emnist_custom_algorithm.py", tmp_path, "--rounds=6")
+    losses = [float(x) for x in re.findall(r"loss ([0-9.]+)", out)]
+    assert losses[-1] < losses[0]
+    assert (tmp_path / "custom_algorithm.png").exists()
+
+
+@pytest.mark.slow
+def test_a_flag_out_of_range_is_refused_with_its_name(tmp_path):
+    with pytest.raises(AssertionError, match="rounds"):
+        run("emnist_fedavg.py", tmp_path, "--rounds=0")
