@@ -10,8 +10,8 @@ import attrs
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, types_pb2
 
-from fedcore.tensorflow import _private
 from fedcore.tensorflow import _graph as graphs
+from fedcore.tensorflow import _private
 from fedcore.tensorflow._trace import NewInput, build
 
 _CACHED_PARTS = 1024

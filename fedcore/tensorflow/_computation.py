@@ -12,47 +12,8 @@ from fedcore.computation import (
     ConcreteComputation,
     Unpack,
 )
-from fedcore.context import ContextError, SyncContext, get_context_stack
-from fedcore.tensorflow import _values
-from fedcore.tensorflow._graph import executable
 from fedcore.tensorflow._trace import trace
 from fedcore.types import Type
-
-
-class TracingContext(SyncContext):
-    """Inside the trace of a `tf_computation`: a call of another one inlines its graph."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def invoke(self, comp: Any, arg: Any) -> Any:
-        """Calls `comp` in the graph that is being built.
-
-        Args:
-            comp: A `tf_computation`.
-            arg: Its argument: tensors, datasets and containers of them.
-
-        Returns:
-            The result, symbolic, in the containers of the result's type.
-
-        Raises:
-            ContextError: If `comp` is a federated computation.
-            TypeError: If `arg` is not of the parameter's type.
-        """
-        node = getattr(comp, "node", None)
-        if not isinstance(node, ir.Compiled):
-            raise ContextError(
-                f"A `tf_computation` can call other tf_computations only, found "
-                f"`{getattr(comp, '__name__', comp)}` of type `{comp.type_signature}`, "
-                f"called in `{self._name}`.\n"
-                "Call it outside, in a federated_computation, and pass its result in."
-            )
-        parameter, result = node.type.parameter, node.type.result
-        flat = []
-        if parameter is not None:
-            flat = _values.flatten_as(arg, parameter, comp.__name__)
-        outputs = executable(node.graph).inline(flat)
-        return _values.pack(result, iter(outputs))
 
 
 def _trace_computation(
@@ -61,8 +22,7 @@ def _trace_computation(
     unpack: Unpack | None,
     name: str,
 ) -> Computation:
-    with get_context_stack().install(TracingContext(name)):
-        graph, type_ = trace(fn, parameter_type, unpack, name)
+    graph, type_ = trace(fn, parameter_type, unpack, name)
     return ConcreteComputation(ir.Compiled(graph, type_), name)
 
 

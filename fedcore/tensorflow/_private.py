@@ -20,6 +20,7 @@ from keras.src.backend.tensorflow import image as keras_image
 from keras.src.backend.tensorflow import random as keras_random
 from keras.src.random import seed_generator
 from tensorflow.python.autograph.core import config as autograph_config
+from tensorflow.python.autograph.impl import api as autograph_api
 from tensorflow.python.autograph.operators import control_flow
 from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.eager import context, lift_to_graph, record
@@ -108,6 +109,20 @@ def default_graph() -> Any:
 def convert_with_autograph(fn: Callable[..., Any]) -> Callable[..., Any]:
     """As `tf.autograph.to_graph`, but with the errors of `tf.function`."""
     return autograph_util.py_func_from_autograph(fn)
+
+
+def unburied(error: Exception) -> Exception:
+    """The error that AutoGraph replaced by one of its own class, or `error` itself.
+
+    AutoGraph makes a user's error anew, with the user's lines in its message, where it
+    knows how to; of a class that it cannot make, nothing but the name would be left.
+    """
+    while type(error) is autograph_api.StagingError:
+        cause = error.__cause__ or error.__context__
+        if not isinstance(cause, Exception):
+            break
+        error = cause
+    return error
 
 
 def build(root: Any, body: Callable[[], list[tf.Tensor]]) -> None:

@@ -9,7 +9,9 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from fedcore.computation import ComputationReturnedNoneError, Unpack, describe
+from fedcore.context import use
 from fedcore.tensorflow import _private, _values
+from fedcore.tensorflow._context import TracingContext
 from fedcore.tensorflow._graph import Unpacked, pack
 from fedcore.tensorflow._ops import PYTHON_OPS, op_names
 from fedcore.tensorflow._root import RootGraph, TracingError
@@ -73,7 +75,7 @@ def build(name: str, body: Callable[[NewInput], list[tf.Tensor]]) -> bytes:
         root = RootGraph(name)
 
         def in_root() -> list[tf.Tensor]:
-            with local_state(root):
+            with local_state(root), use(TracingContext(name)):
                 return body(new_input)
 
         _run(root, in_root)
@@ -117,8 +119,6 @@ def _run(root: RootGraph, body: Callable[[], list[tf.Tensor]]) -> None:
             _private.build(root, body)
         except Exception as error:
             first = root.first_error
-            if first is error or first is None:
-                raise
-            if str(first)[:_RECOGNISED] in str(error):
-                raise first from error
-            raise
+            if first is not None and str(first)[:_RECOGNISED] in str(error):
+                raise first from (None if first is error else error)
+            raise _private.unburied(error) from None

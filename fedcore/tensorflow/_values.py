@@ -20,7 +20,7 @@ from fedcore.types import (
     TensorType,
     Type,
     TypedObject,
-    to_type,
+    infer_unplaced_type,
 )
 
 # Things that hold variables rather than being values, and what to return instead.
@@ -235,8 +235,9 @@ def flatten(value: Any, path: str = "result") -> Result:
     if isinstance(value, tf.Variable):
         value = value.read_value()
     if isinstance(value, tf.data.Dataset):
-        type_ = SequenceType(to_type(value.element_spec))
-        return Result(type_, [tf.data.experimental.to_variant(value)])
+        return Result(
+            infer_unplaced_type(value), [tf.data.experimental.to_variant(value)]
+        )
     if isinstance(value, tf.RaggedTensor | tf.SparseTensor):
         elements = structure.to_elements(_parts(value))
         return _flatten_struct(elements, type(value), path)

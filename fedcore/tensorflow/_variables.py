@@ -139,6 +139,8 @@ def local_state(root: RootGraph) -> Iterator[None]:
         with _private.init_scope_is(root):
             return next_creator(*args, **options)
 
-    with tf.variable_creator_scope(make_variable):
-        with _private.table_creator_scope(make_table):
-            yield
+    with (
+        tf.variable_creator_scope(make_variable),
+        _private.table_creator_scope(make_table),
+    ):
+        yield
