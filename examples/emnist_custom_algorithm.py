@@ -35,7 +35,9 @@ _ROUNDS = flags.DEFINE_integer("rounds", 15, "rounds of training", lower_bound=1
 _CLIENTS = flags.DEFINE_integer(
     "clients_per_round", 10, "clients of a round, drawn anew each time", lower_bound=1
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 20, "examples of a step", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 20, "examples of a step", lower_bound=1
+)
 _RATE = flags.DEFINE_float("client_learning_rate", 0.01, "step size on the clients")
 _SEED = flags.DEFINE_integer("seed", 1, "makes a run repeatable")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "folder for the picture")

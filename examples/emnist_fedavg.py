@@ -36,7 +36,9 @@ _CLIENTS = flags.DEFINE_integer(
     "clients_per_round", 10, "clients of a round, drawn anew each time", lower_bound=1
 )
 _EPOCHS = flags.DEFINE_integer("client_epochs", 5, "passes of a client over its data")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 20, "examples of a step", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 20, "examples of a step", lower_bound=1
+)
 _CLIENT_RATE = flags.DEFINE_float("client_learning_rate", 0.02, "client step size")
 _SERVER_RATE = flags.DEFINE_float("server_learning_rate", 1.0, "server step size")
 _EVAL_EVERY = flags.DEFINE_integer("rounds_per_evaluation", 5, "rounds between two")

@@ -101,7 +101,9 @@ def test_imports_go_down_only(path):
             pytest.fail(f"{module} imports the whole of {imported}: name the part")
         floor = floor_of(imported)
         assert floor is not None, f"{imported} has no floor"
-        assert floor <= own, f"{module} (floor {own}) imports {imported} (floor {floor})"
+        assert floor <= own, (
+            f"{module} (floor {own}) imports {imported} (floor {floor})"
+        )
         if own == 7:
             assert imported.split(".")[0] in ("fedcore", module.split(".")[0]), (
                 f"{module} imports {imported}: fedsim and fedlearn do not know each other"

@@ -11,12 +11,12 @@ import tensorflow as tf
 from fedcore import structure
 from fedcore.computation import Computation, PolymorphicComputation
 from fedcore.tensorflow import tf_computation
+from fedcore.tensorflow._values import leaves
 from fedcore.types import (
     StructType,
     TensorType,
     Type,
     type_to_py_container,
-    type_to_tf_tensor_specs,
 )
 
 
@@ -82,16 +82,17 @@ def highest(type_: Type) -> Computation:
 
 def _constants(type_: Type, value_of: Callable[[tf.DType], Any]) -> Computation:
     def constants() -> Any:
-        specs = tf.nest.flatten(type_to_tf_tensor_specs(type_))
-        return packed([_fill(s, value_of(s.dtype)) for s in specs], type_)
+        return packed([_fill(t, value_of(t.dtype)) for t in leaves(type_)], type_)
 
     return tf_computation(constants)
 
 
-def _fill(spec: tf.TensorSpec, value: Any) -> tf.Tensor:
-    shape = [0 if size is None else size for size in spec.shape]
-    tensor = tf.fill(shape, tf.constant(value, spec.dtype))
-    return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=spec.shape)
+def _fill(leaf: TensorType, value: Any) -> tf.Tensor:
+    shape = [0 if size is None else size for size in leaf.shape]
+    tensor = tf.fill(shape, tf.constant(value, leaf.dtype))
+    if leaf.shape.is_fully_defined():
+        return tensor
+    return tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=leaf.shape)
 
 
 def _binary(type_: Type, op: Callable[[Any, Any], Any]) -> Computation:

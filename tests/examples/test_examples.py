@@ -35,7 +35,9 @@ def test_fedavg(tmp_path):
     assert len(losses) == 3
     assert losses[-1] < losses[0]
     assert "generated digits" in out
-    assert {"clients.png", "history.png", "logs"} <= {p.name for p in tmp_path.iterdir()}
+    assert {"clients.png", "history.png", "logs"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
     # The same seed gives the same run.
     again = run("emnist_fedavg.py", tmp_path, *flags)
     assert re.findall(r"round .*", again) == re.findall(r"round .*", out)

@@ -36,7 +36,9 @@ def preprocess(dataset):
 def federated_train_data(emnist):
     emnist_train, _ = emnist
     client_ids = sorted(emnist_train.client_ids)[:NUM_CLIENTS]
-    return [preprocess(emnist_train.create_tf_dataset_for_client(x)) for x in client_ids]
+    return [
+        preprocess(emnist_train.create_tf_dataset_for_client(x)) for x in client_ids
+    ]
 
 
 def create_keras_model():

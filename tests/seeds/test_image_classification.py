@@ -4,8 +4,8 @@ The names are mapped, and what the document elides is filled in; the order is it
 """
 
 import collections
+from collections import OrderedDict
 from collections.abc import Callable
-from typing import OrderedDict
 
 import numpy as np
 import pytest

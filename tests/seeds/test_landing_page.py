@@ -29,9 +29,7 @@ def test_the_program_of_the_landing_page():
         model = tf.keras.models.Sequential(
             [
                 tf.keras.layers.Input((784,)),
-                tf.keras.layers.Dense(
-                    10, tf.nn.softmax, kernel_initializer="zeros"
-                ),
+                tf.keras.layers.Dense(10, tf.nn.softmax, kernel_initializer="zeros"),
             ]
         )
         return fedlearn.from_keras_model(
