@@ -33,7 +33,7 @@ class KerasState:
         local = tuple(
             v for v in keras_model.non_trainable_variables if id(v) not in weights
         )
-        unseeded = _unseeded_states(keras_model)
+        unseeded = {id(v) for v in unseeded_states(keras_model)}
         first = tuple(None if id(v) in unseeded else v.numpy() for v in local)
         return cls(
             tuple(keras_model.trainable_weights),
@@ -80,11 +80,11 @@ class KerasState:
         )
 
 
-def _unseeded_states(keras_model: keras.Model) -> set[int]:
-    """Ids of the state variables of generators that were given no seed."""
-    return {
-        id(generator.state)
+def unseeded_states(keras_model: keras.Model) -> list[keras.Variable]:
+    """The state variables of the random generators that were given no seed."""
+    return [
+        generator.state
         for layer in keras_model._flatten_layers()
         for generator in layer._seed_generators
         if generator.get_config()["seed"] is None
-    }
+    ]
