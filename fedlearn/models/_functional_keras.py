@@ -35,7 +35,7 @@ class KerasFunctionalModel(FunctionalModel):
         self.keras_state = KerasState.of(keras_model)
         super().__init__(**kwargs)
 
-    def forward(self, weights: Any, local: list, batch: Any, training: bool) -> tuple:
+    def forward(self, weights: tuple, local: list, batch: Any, training: bool) -> tuple:
         """The forward pass with the local state as argument and result."""
 
         def run() -> BatchOutput:
@@ -43,9 +43,7 @@ class KerasFunctionalModel(FunctionalModel):
             loss = self.loss_fn(labels_of(batch), predictions)
             return BatchOutput(loss, predictions, num_rows(labels_of(batch)))
 
-        output, _, local = self.keras_state.call(
-            run, list(weights.trainable), list(weights.non_trainable), local
-        )
+        output, _, local = self.keras_state.call(run, *weights, local)
         return output, local
 
 

@@ -147,8 +147,6 @@ def _of_keras(model: KerasModel, model_fn: Callable[[], Any]) -> PureModel | Non
 
 
 def _of_functional(model: FunctionalModel) -> PureModel:
-    weights_type = weights_type_from_model(model)
-
     def initial_weights() -> ModelWeights:
         trainable, non_trainable = tf.nest.map_structure(
             tf.convert_to_tensor, model.initial_weights
@@ -158,10 +156,13 @@ def _of_functional(model: FunctionalModel) -> PureModel:
     def forward(
         weights: ModelWeights, local: list, batch: Any, training: bool
     ) -> tuple:
+        # The loop may hold the weights flat; the model's functions know their names.
+        flat = tf.nest.flatten((weights.trainable, weights.non_trainable))
+        packed = tf.nest.pack_sequence_as(model.initial_weights, flat)
         if isinstance(model, KerasFunctionalModel):
-            output, local = model.forward(weights, local, batch, training)
+            output, local = model.forward(packed, local, batch, training)
         else:
-            output = model.forward_pass(weights, batch, training)
+            output = model.forward_pass(packed, batch, training)
         return output, weights.non_trainable, local
 
     def update_metrics(unfinalized: Any, batch: Any, output: BatchOutput) -> Any:
@@ -171,7 +172,7 @@ def _of_functional(model: FunctionalModel) -> PureModel:
 
     return PureModel(
         input_spec=model.input_spec,
-        weights_type=weights_type,
+        weights_type=weights_type_from_model(model),
         initial_weights=initial_weights,
         begin_local=(
             model.keras_state.begin_local

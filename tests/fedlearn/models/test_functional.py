@@ -235,6 +235,9 @@ def test_pure_view_of_a_functional_model():
     assert (output.loss.numpy(), non_trainable, local) == (4.0, (), [])
     assert pure.update_metrics(pure.begin_metrics(), BATCH, output) == {}
     assert pure_model(linear).input_spec == SPEC
+    flat = models.ModelWeights(tf.nest.flatten(weights.trainable), [])
+    output, _, _ = pure.forward(flat, [], BATCH, True)
+    assert output.loss.numpy() == 4.0
 
 
 def test_pure_view_of_a_functional_keras_model_carries_random_states():
