@@ -57,17 +57,19 @@ def model_from_functional(
                 "`model_from_functional` needs metrics of different names, found "
                 f"`{name}` {names.count(name)} times."
             )
-    return _ModelFromFunctional(functional_model, metrics, list(metric_constructors))
+    return ModelFromFunctional(functional_model, metrics, list(metric_constructors))
 
 
-class _ModelFromFunctional(Model):
+class ModelFromFunctional(Model):
+    """A functional model, variables for its weights, and metrics."""
+
     def __init__(
         self,
         functional_model: FunctionalModel,
         metrics: list[keras.metrics.Metric],
         constructors: list[Callable[[], keras.metrics.Metric]],
     ):
-        self._functional_model = functional_model
+        self.functional_model = functional_model
         trainable, non_trainable = functional_model.initial_weights
         self._weights = (
             tf.nest.map_structure(tf.Variable, trainable),
@@ -77,7 +79,7 @@ class _ModelFromFunctional(Model):
         )
         self._loss_sum = tf.Variable(0.0, trainable=False)
         self._num_examples = tf.Variable(0.0, trainable=False)
-        self._metrics, self._constructors = metrics, constructors
+        self.metrics, self._constructors = metrics, constructors
 
     @property
     def trainable_variables(self) -> tuple[tf.Variable, ...]:
@@ -89,25 +91,24 @@ class _ModelFromFunctional(Model):
 
     @property
     def local_variables(self) -> tuple[Any, ...]:
-        of_metrics = (v for metric in self._metrics for v in metric.variables)
+        of_metrics = (v for metric in self.metrics for v in metric.variables)
         return (self._loss_sum, self._num_examples, *of_metrics)
 
     @property
     def input_spec(self) -> Any:
-        return self._functional_model.input_spec
+        return self.functional_model.input_spec
 
     def predict_on_batch(self, x: Any, training: bool = True) -> Any:
-        return self._functional_model.predict_on_batch(self._values(), x, training)
+        return self.functional_model.predict_on_batch(self._values(), x, training)
 
     def forward_pass(self, batch_input: Any, training: bool = True) -> BatchOutput:
-        output = self._functional_model.forward_pass(
+        output = self.functional_model.forward_pass(
             self._values(), batch_input, training
         )
-        examples = tf.cast(output.num_examples, tf.float32)
-        loss = tf.cast(output.loss, tf.float32)
-        self._loss_sum.assign_add(tf.math.multiply_no_nan(loss, examples))
-        self._num_examples.assign_add(examples)
-        for metric in self._metrics:
+        loss_sum, num_examples = loss_and_examples(output)
+        self._loss_sum.assign_add(loss_sum)
+        self._num_examples.assign_add(num_examples)
+        for metric in self.metrics:
             metric.update_state(labels_of(batch_input), output.predictions)
         return output
 
@@ -117,7 +118,7 @@ class _ModelFromFunctional(Model):
         unfinalized = collections.OrderedDict(
             loss=[self._loss_sum.read_value(), self._num_examples.read_value()]
         )
-        for metric in self._metrics:
+        for metric in self.metrics:
             unfinalized[metric.name] = [
                 tf.convert_to_tensor(v) for v in metric.variables
             ]
@@ -125,18 +126,25 @@ class _ModelFromFunctional(Model):
 
     def metric_finalizers(self) -> MetricFinalizersType:
         finalizers: MetricFinalizersType = collections.OrderedDict(loss=_mean)
-        for metric, constructor in zip(self._metrics, self._constructors):
+        for metric, constructor in zip(self.metrics, self._constructors):
             finalizers[metric.name] = create_keras_metric_finalizer(constructor)
         return finalizers
 
     def reset_metrics(self) -> None:
         self._loss_sum.assign(0.0)
         self._num_examples.assign(0.0)
-        for metric in self._metrics:
+        for metric in self.metrics:
             metric.reset_state()
 
     def _values(self) -> tuple[Any, Any]:
         return tf.nest.map_structure(lambda v: v.read_value(), self._weights)
+
+
+def loss_and_examples(output: BatchOutput) -> list[tf.Tensor]:
+    """What a batch adds to the unfinalized `loss`."""
+    examples = tf.cast(output.num_examples, tf.float32)
+    loss = tf.cast(output.loss, tf.float32)
+    return [tf.math.multiply_no_nan(loss, examples), examples]
 
 
 @tf.function

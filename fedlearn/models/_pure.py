@@ -18,6 +18,7 @@ import tensorflow as tf
 from fedcore.types import StructType
 from fedlearn.metrics._fresh import apart
 from fedlearn.models._batch import labels_of
+from fedlearn.models._from_functional import ModelFromFunctional, loss_and_examples
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._functional_keras import KerasFunctionalModel
 from fedlearn.models._keras import KerasModel
@@ -91,6 +92,8 @@ def pure_model(model_fn: Callable[[], Any] | FunctionalModel) -> PureModel | Non
         )
     if isinstance(model, KerasModel):
         return _of_keras(model, model_fn)
+    if isinstance(model, ModelFromFunctional):
+        return _of_model_from_functional(model)
     return None
 
 
@@ -183,6 +186,40 @@ def _of_functional(model: FunctionalModel) -> PureModel:
         begin_metrics=model.initialize_metrics_state,
         update_metrics=update_metrics,
         metric_finalizers=model.finalize_metrics,
+    )
+
+
+def _of_model_from_functional(model: ModelFromFunctional) -> PureModel:
+    """As that of the functional model, with the metrics of the model around it."""
+    inner = _of_functional(model.functional_model)
+    finalizers = model.metric_finalizers()
+    first_metrics = collections.OrderedDict(
+        (name, [v.numpy() for v in values])
+        for name, values in model.report_local_unfinalized_metrics().items()
+    )
+
+    def initial_weights() -> ModelWeights:
+        weights = inner.initial_weights()
+        return ModelWeights(
+            tf.nest.flatten(weights.trainable), tf.nest.flatten(weights.non_trainable)
+        )
+
+    def update_metrics(unfinalized: Any, batch: Any, output: BatchOutput) -> Any:
+        sums = zip(unfinalized["loss"], loss_and_examples(output))
+        updated = collections.OrderedDict(loss=[a + b for a, b in sums])
+        for metric in model.metrics:
+            updated[metric.name] = metric.stateless_update_state(
+                list(unfinalized[metric.name]), labels_of(batch), output.predictions
+            )
+        return updated
+
+    return attrs.evolve(
+        inner,
+        weights_type=weights_type_from_model(model),
+        initial_weights=initial_weights,
+        begin_metrics=lambda: tf.nest.map_structure(tf.constant, first_metrics),
+        update_metrics=update_metrics,
+        metric_finalizers=finalizers,
     )
 
 

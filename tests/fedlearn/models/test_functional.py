@@ -263,3 +263,24 @@ def test_pure_view_of_a_functional_keras_model_carries_random_states():
     np.testing.assert_array_equal(first.predictions, again.predictions)
     state = pure.update_metrics(pure.begin_metrics(), BATCH, first)
     assert list(pure.metric_finalizers(state)) == ["mae"]
+
+
+@pytest.mark.parametrize("make", [linear, of_keras])
+def test_pure_view_of_a_model_from_functional(make):
+    def model_fn():
+        return models.model_from_functional(make(), [keras.metrics.MeanAbsoluteError])
+
+    pure, model = pure_model(model_fn), model_fn()
+    assert pure.weights_type is models.weights_type_from_model(model)
+    state = pure.begin_metrics()
+    for rows in (4, 2):
+        batch = tf.nest.map_structure(lambda a, n=rows: a[:n], BATCH)
+        output, _, _ = pure.forward(pure.initial_weights(), [], batch, True)
+        state = pure.update_metrics(state, batch, output)
+        expected = model.forward_pass(batch)
+        assert output.loss.numpy() == expected.loss.numpy()
+    unfinalized = model.report_local_unfinalized_metrics()
+    assert tf.nest.map_structure(float, state) == tf.nest.map_structure(
+        float, unfinalized
+    )
+    assert list(pure.metric_finalizers) == ["loss", "mean_absolute_error"]
