@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import attrs
@@ -43,14 +43,13 @@ def normalize(tree: ir.Node) -> Program:
     if type_.parameter is not None:
         argument = line.parameter(type_.parameter, False, parameters)
     result = line.evaluate(tree, {})(argument)
-    return _without_dead_lines(
-        Program(
-            tuple(parameters),
-            tuple(line.ops),
-            tuple(flat(result)),
-            line.types,
-            frozenset(line.at_clients),
-        )
+    results = flat(result)
+    return Program(
+        tuple(parameters),
+        _live(line.ops, results),
+        tuple(results),
+        line.types,
+        frozenset(line.at_clients),
     )
 
 
@@ -83,6 +82,7 @@ class _Line:
     counter: Iterator[int]
     ops: list[Op] = attrs.field(factory=list)
     clients: bool = False
+    operator: str = "computation"
 
     # --- Names ----------------------------------------------------------------------
 
@@ -118,20 +118,24 @@ class _Line:
             )
         return self.fresh(type_, at_clients, names)
 
-    def local(self, fn: Callable[[Value], Value], *types: Type) -> Local:
-        """A local function, called once on new leaves to see what it does."""
-        line = _Line(self.types, self.at_clients, self.counter, clients=self.clients)
+    def local(self, fn: _Function, *types: Type, given: Value = None) -> Local:
+        """A local function, called once on new leaves to see what it does.
+
+        `given` is its last argument, a value from around it; no new leaves are made of
+        that.
+        """
+        line = attrs.evolve(self, ops=[])
         inputs: list[str] = []
         items = [(None, line.fresh(t, self.clients, inputs)) for t in types]
-        argument = items[0][1] if len(types) == 1 else structure.Struct(items)
+        if given is not None:
+            items.append((None, given))
+        argument = items[0][1] if len(items) == 1 else structure.Struct(items)
         outputs = flat(fn.on(line, argument))
-        return Local(tuple(inputs), tuple(line.ops), tuple(outputs))
+        return Local(tuple(inputs), _live(line.ops, outputs), tuple(outputs))
 
-    def placed(self, clients: bool) -> _Line:
-        """The same line, writing at another place."""
-        if clients == self.clients:
-            return self
-        return _Line(self.types, self.at_clients, self.counter, self.ops, clients)
+    def at(self, clients: bool, operator: str) -> _Line:
+        """The same line, writing at another place, under a federated operator."""
+        return attrs.evolve(self, clients=clients, operator=operator)
 
     # --- Evaluation -----------------------------------------------------------------
 
@@ -154,7 +158,7 @@ class _Line:
                 return self.evaluate(result, inner)
             case ir.Literal(proto, type_):
                 name = self.leaf(type_, self.clients)
-                self.ops.append(Constant((name,), self.clients, proto))
+                self.ops.append(Constant((name,), self.clients, self.operator, proto))
                 return name
             case ir.Lambda() | ir.Compiled() | ir.Intrinsic():
                 return _Function(node, env, self)
@@ -168,9 +172,9 @@ class _Line:
                 return self.evaluate(result, {**env, parameter: argument})
             case ir.Compiled(graph, type_):
                 inputs = [] if argument is None else flat(argument)
-                value, outputs = self._outputs(type_.result, self.clients)
+                value, outputs = self.outputs(type_.result)
                 self.ops.append(
-                    Graph(outputs, self.clients, graph, type_, tuple(inputs))
+                    Graph(outputs, self.clients, self.operator, graph, tuple(inputs))
                 )
                 return value
             case ir.Intrinsic(uri, type_):
@@ -180,9 +184,10 @@ class _Line:
                 return operator(self, type_, argument)
         raise TypeError(f"The compiler cannot call `{node}`.")
 
-    def _outputs(self, type_: Type, at_clients: bool) -> tuple[Value, tuple[str, ...]]:
+    def outputs(self, type_: Type) -> tuple[Value, tuple[str, ...]]:
+        """A value of new leaves for what an operation at this place makes."""
         names: list[str] = []
-        value = self.fresh(type_, at_clients, names)
+        value = self.fresh(type_, self.clients, names)
         return value, tuple(names)
 
 
@@ -212,43 +217,48 @@ def _pass_on(line: _Line, type_: FunctionType, value: Value) -> Value:
 def _map(line: _Line, type_: FunctionType, argument: Value) -> Value:
     fn, value = argument
     at_clients = type_.result.placement is CLIENTS
-    return fn.on(line.placed(at_clients), value)
+    return fn.on(line.at(at_clients, "federated_map"), value)
 
 
 def _eval(line: _Line, type_: FunctionType, fn: Value) -> Value:
     at_clients = type_.result.placement is CLIENTS
-    return fn.on(line.placed(at_clients), None)
+    return fn.on(line.at(at_clients, "federated_eval"), None)
 
 
 def _aggregate(line: _Line, type_: FunctionType, argument: Value) -> Value:
     value, zero, accumulate, merge, report = argument
-    member = type_.parameter[0].member
     state = type_.parameter[2].result
-    report_type = type_.parameter[4]
-    server = line.placed(False)
-    result, outputs = server._outputs(report_type.result, False)
+    server = line.at(False, "federated_aggregate")
+    total, outputs = server.outputs(state)
     line.ops.append(
         Aggregate(
             outputs,
             False,
-            tuple(flat(value)),
+            server.operator,
             tuple(flat(zero)),
-            server.local(accumulate, state, member),
+            server.local(accumulate, state, given=value),
             server.local(merge, state, state),
-            server.local(report, state),
         )
     )
-    return result
+    return report.on(server, total)
 
 
 def _select(line: _Line, type_: FunctionType, argument: Value) -> Value:
     keys, max_key, value, fn = argument
-    clients = line.placed(True)
-    element = type_.parameter[3].parameter
+    clients = line.at(True, "federated_select")
     name = clients.leaf(type_.result.member, True)
+    element = type_.parameter[3].parameter
     local = clients.local(fn, element[0], element[1])
     line.ops.append(
-        Select((name,), True, (keys,), (max_key,), tuple(flat(value)), local)
+        Select(
+            (name,),
+            True,
+            clients.operator,
+            (keys,),
+            (max_key,),
+            tuple(flat(value)),
+            local,
+        )
     )
     return name
 
@@ -257,16 +267,20 @@ def _sequence_map(line: _Line, type_: FunctionType, argument: Value) -> Value:
     fn, sequence = argument
     name = line.leaf(type_.result, line.clients)
     local = line.local(fn, type_.parameter[1].element)
-    line.ops.append(SequenceMap((name,), line.clients, (sequence,), local))
+    line.ops.append(
+        SequenceMap((name,), line.clients, line.operator, (sequence,), local)
+    )
     return name
 
 
 def _sequence_reduce(line: _Line, type_: FunctionType, argument: Value) -> Value:
     sequence, zero, op = argument
-    state, outputs = line._outputs(type_.result, line.clients)
+    state, outputs = line.outputs(type_.result)
     local = line.local(op, type_.result, type_.parameter[0].element)
     line.ops.append(
-        Reduce(outputs, line.clients, (sequence,), tuple(flat(zero)), local)
+        Reduce(
+            outputs, line.clients, line.operator, (sequence,), tuple(flat(zero)), local
+        )
     )
     return state
 
@@ -284,12 +298,12 @@ _OPERATORS: dict[str, Callable[[_Line, FunctionType, Value], Value]] = {
 }
 
 
-def _without_dead_lines(program: Program) -> Program:
-    """Leaves out lines whose values nobody uses; a graph's own effects stay in use."""
-    needed = set(program.results)
+def _live(ops: Iterable[Op], results: Iterable[str]) -> tuple[Op, ...]:
+    """The lines whose values somebody uses."""
+    needed = set(results)
     kept: list[Op] = []
-    for op in reversed(program.ops):
+    for op in reversed(list(ops)):
         if needed.intersection(op.outputs):
             needed.update(op.uses())
             kept.append(op)
-    return attrs.evolve(program, ops=tuple(reversed(kept)))
+    return tuple(reversed(kept))

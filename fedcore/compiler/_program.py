@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from fedcore.types import FunctionType, SequenceType, TensorType
+from fedcore.types import SequenceType, TensorType
 
 LeafType = TensorType | SequenceType
 
@@ -37,16 +37,26 @@ class Local:
 
 @attrs.frozen(eq=False)
 class Op:
-    """One line of a program: `outputs = op(uses)`."""
+    """One line of a program: `outputs = op(uses)`.
+
+    Attributes:
+        outputs: The names of the values it makes.
+        at_clients: Whether each client runs it.
+        operator: The federated operator it stands under, for messages.
+    """
 
     outputs: tuple[str, ...]
     at_clients: bool
+    operator: str
 
     def uses(self) -> Iterator[str]:
         """The names of the values it takes, also inside its local functions."""
         for field in attrs.fields(type(self)):
-            if field.name not in ("outputs", "at_clients"):
+            if field.name not in _NOT_USES:
                 yield from _names(getattr(self, field.name))
+
+
+_NOT_USES = ("outputs", "at_clients", "operator", "parts")
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -65,11 +75,17 @@ class Constant(Op):
 
 @attrs.frozen(eq=False)
 class Graph(Op):
-    """A TensorFlow graph on leaves."""
+    """A TensorFlow graph on leaves.
+
+    Attributes:
+        graph: Graph bytes, see `fedcore.tensorflow`.
+        inputs: The names of its arguments.
+        parts: The lines it was composed of, to find the one that failed; or none.
+    """
 
     graph: bytes
-    type: FunctionType
     inputs: tuple[str, ...]
+    parts: tuple[Op, ...] = ()
 
 
 @attrs.frozen(eq=False)
@@ -101,16 +117,17 @@ class Select(Op):
 
 @attrs.frozen(eq=False)
 class Aggregate(Op):
-    """Clients' `value` brought to the server: from `zero`, by `accumulate` and `merge`.
+    """Clients' values brought to the server: the outputs are the last accumulator.
 
-    `report` makes the outputs of the last accumulator.
+    Attributes:
+        zero: The accumulator to start from, values of the server.
+        accumulate: Takes an accumulator; the client's values are free names in it.
+        merge: Takes two accumulators, one after the other.
     """
 
-    value: tuple[str, ...]
     zero: tuple[str, ...]
     accumulate: Local
     merge: Local
-    report: Local
 
 
 @attrs.frozen(eq=False)

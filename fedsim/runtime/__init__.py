@@ -1,6 +1,11 @@
 """What runs computations: the contexts of this machine, and the errors of running."""
 
-from fedsim.runtime._context import ReferenceContext, local_context
+from fedsim.runtime._context import (
+    LocalContext,
+    ReferenceContext,
+    local_context,
+    reference_context,
+)
 from fedsim.runtime._errors import ClientError, EmptyMeanError
 from fedsim.runtime._values import CardinalityError
 
@@ -8,6 +13,8 @@ __all__ = [
     "CardinalityError",
     "ClientError",
     "EmptyMeanError",
+    "LocalContext",
     "ReferenceContext",
     "local_context",
+    "reference_context",
 ]

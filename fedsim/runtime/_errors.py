@@ -13,7 +13,12 @@ class ClientError(RuntimeError):
     """
 
     def __init__(
-        self, computation: str, step: str, client: int, clients: int, error: BaseException
+        self,
+        computation: str,
+        step: str,
+        client: int,
+        clients: int,
+        error: BaseException,
     ):
         self.client = client
         self.step = step

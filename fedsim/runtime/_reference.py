@@ -17,7 +17,6 @@ import tensorflow as tf
 from fedcore import ir, structure
 from fedcore.tensorflow._graph import executable
 from fedcore.types import (
-    CLIENTS,
     FederatedType,
     FunctionType,
     SequenceType,
@@ -44,8 +43,10 @@ class Reference:
         self._name = name
         self._clients = clients
         self._seed = seed
-        self._place = _SERVER  # where the interpreter is: a client's index, or the server
-        self._iteration = 0  # of the innermost sequence_reduce or sequence_map
+        # Where the interpreter is: a client's index or the server, and the iteration of
+        # the innermost sequence_reduce or sequence_map.
+        self._place = _SERVER
+        self._iteration = 0
 
     def run(self, function: ir.Node, argument: Any) -> Any:
         """The result of `function` on `argument`, both as `_values` holds them."""
@@ -91,9 +92,9 @@ class Reference:
 
     # --- Placements -----------------------------------------------------------------
 
-    def _at_each(self, uri: str, placed_at: Any, work: Callable[[int], Any]) -> Placed:
-        """Does `work(client)` where `placed_at` says: at every client, or once."""
-        if placed_at is not CLIENTS:
+    def _at_each(self, uri: str, result: Any, work: Callable[[int], Any]) -> Placed:
+        """Does `work(client)` for each member of `result`; once if it has one for all."""
+        if result.all_equal:
             return Placed((work(0),), True)
         members = []
         for client in range(self._clients):
@@ -101,7 +102,9 @@ class Reference:
             try:
                 members.append(work(client))
             except Exception as error:
-                raise ClientError(self._name, uri, client, self._clients, error) from error
+                raise ClientError(
+                    self._name, uri, client, self._clients, error
+                ) from error
             finally:
                 self._place = _SERVER
         return Placed(tuple(members), False)
@@ -116,13 +119,11 @@ class Reference:
         return value
 
     def _federated_eval(self, type_: FunctionType, fn: Any) -> Placed:
-        return self._at_each(
-            "federated_eval", type_.result.placement, lambda client: fn(None)
-        )
+        return self._at_each("federated_eval", type_.result, lambda client: fn(None))
 
     def _federated_map(self, type_: FunctionType, fn: Any, value: Placed) -> Placed:
         return self._at_each(
-            "federated_map", type_.result.placement, lambda client: fn(value.at(client))
+            "federated_map", type_.result, lambda client: fn(value.at(client))
         )
 
     def _federated_zip(self, type_: FunctionType, value: Any) -> Placed:
@@ -159,7 +160,7 @@ class Reference:
                 tuple(fn(structure.Struct.unnamed(value.at(0), key)) for key in wanted)
             )
 
-        return self._at_each("federated_select", CLIENTS, slices)
+        return self._at_each("federated_select", type_.result, slices)
 
     _federated_secure_select = _federated_select
 

@@ -300,7 +300,9 @@ def _dataset_of(items: tuple[Any, ...], element: Type, spec: Any) -> tf.data.Dat
 
 
 def _shapes(item: Any) -> tuple[Any, ...]:
-    return tuple(tuple(t.shape) for t in structure.flatten(structure.Struct([(None, item)])))
+    return tuple(
+        tuple(t.shape) for t in structure.flatten(structure.Struct([(None, item)]))
+    )
 
 
 def _with_spec(dataset: tf.data.Dataset, spec: Any) -> tf.data.Dataset:
