@@ -60,10 +60,8 @@ def loss_terms(
             f"outputs, found {len(loss)}.\nThe outputs are {names}."
         )
     weights = _checked_weights(loss, loss_weights)
-    if isinstance(loss, list):
-        keys: Sequence[Any] = range(len(loss))
-    else:
-        keys = names
+    keys = range(len(loss)) if isinstance(loss, list) else names
+    if isinstance(loss, dict):
         if set(loss) != set(names):
             raise ValueError(
                 f"`from_keras_model` needs losses for the outputs {names}, found "
