@@ -26,6 +26,12 @@ class Term:
         value = self.loss(self._select(y_true), self._select(y_pred))
         if value.shape.rank == 1 and value.shape[0] == 0:
             value = tf.reduce_sum(value)  # Keras does not reduce an empty batch
+        if value.shape.rank not in (0, None):
+            raise TypeError(
+                f"A model needs a loss that is a scalar, found shape {value.shape} from "
+                f"`{type(self.loss).__name__}`.\n"
+                "Use reduction='sum_over_batch_size' or 'sum'."
+            )
         return value if self.weight is None else self.weight * value
 
     def _select(self, outputs: Any) -> Any:

@@ -399,7 +399,22 @@ def test_loss_that_is_no_scalar_is_refused():
         loss = keras.losses.MeanSquaredError(reduction="none")
         return models.from_keras_model(model, loss, spec)
 
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises(TypeError, match="needs a loss that is a scalar"):
+        pure_model(model_fn)
+
+
+def test_loss_that_is_no_float_is_refused():
+    class Count(keras.losses.Loss):
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            del y_pred, sample_weight
+            return tf.size(y_true)
+
+    def model_fn():
+        model = build(keras.layers.Dense(1), shape=(5,))
+        spec = spec_of(batch_of(floats(1, 5), floats(1, 1)))
+        return models.from_keras_model(model, Count(), spec)
+
+    with pytest.raises(TypeError, match="needs a float scalar as the loss"):
         pure_model(model_fn)
 
 
