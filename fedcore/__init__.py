@@ -11,7 +11,7 @@ from fedcore import (
     types,
 )
 from fedcore._version import VERSION as __version__
-from fedcore.computation import Computation
+from fedcore.computation import Computation, check_returns_type
 from fedcore.federated import (
     Value,
     data,
@@ -70,6 +70,7 @@ __all__ = [
     "__version__",
     "aggregators",
     "backends",
+    "check_returns_type",
     "context",
     "data",
     "experimental_tf_fn_computation",

@@ -19,8 +19,10 @@ from fedcore.types import (
     StructType,
     Type,
     TypedObject,
+    TypeRelation,
     infer_unplaced_type,
     to_type,
+    type_mismatch_error_message,
 )
 
 
@@ -146,9 +148,12 @@ class ComputationDecorator:
         first, *rest = args
         if is_function(first):
             return self._wrap(first, tuple(rest))
-        return lambda fn: self._wrap(fn, args)
+        self._check_not_callable(first)
+        types = tuple(map(to_type, args))
+        return lambda fn: self._wrap(fn, types)
 
     def _wrap(self, fn: Callable[..., Any], specs: tuple[Any, ...]) -> Any:
+        self._check_not_callable(fn)
         if not is_function(fn):
             raise TypeError(
                 f"`{self.__name__}` needs a function to trace, found "
@@ -159,11 +164,27 @@ class ComputationDecorator:
             return PolymorphicComputation(fn, trace)
         return self._trace_at(fn, parameter_type(fn, specs), several=len(specs) > 1)
 
+    def _check_not_callable(self, value: Any) -> None:
+        """Refuses what can be called and yet is no function: a model, a computation."""
+        if isinstance(value, Computation):
+            raise TypeError(
+                f"`{self.__name__}` needs a function to trace, found {value!r}.\n"
+                "Call that in a function of your own, or use it as it is."
+            )
+        if callable(value) and not is_function(value) and not isinstance(value, type):
+            raise TypeError(
+                f"`{self.__name__}` needs a function to trace, found an object of "
+                f"`{type(value).__name__}` that can be called: {value!r:.80}.\n"
+                "Call it in a function, for example `lambda x: model(x)`."
+            )
+
     def _trace_at(
         self, fn: Callable[..., Any], type_: Type | None, *, several: bool
     ) -> Computation:
         name, source = describe(fn)
         unpack = call_shape(fn, type_, several=several)
+        if unpack is not None:
+            type_ = _named_by(fn, type_)
         computation = self._trace(fn, type_, unpack, name)
         if isinstance(computation, ConcreteComputation):
             computation.source = computation.source or source
@@ -223,15 +244,19 @@ def parameter_type(fn: Callable[..., Any], specs: tuple[Any, ...]) -> Type | Non
         return None
     if len(specs) == 1:
         return to_type(specs[0])
+    return StructType([to_type(spec) for spec in specs])
+
+
+def _named_by(fn: Callable[..., Any], type_: StructType) -> StructType:
+    """`type_` with the names of the parameters that its unnamed elements become."""
     names = [
         p.name
         for p in _signature(fn).parameters.values()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    types = [to_type(spec) for spec in specs]
-    if len(names) >= len(types):
-        return StructType(list(zip(names, types)))
-    return StructType(types)
+    if structure.name_list(type_) or len(names) < len(type_):
+        return type_
+    return StructType(list(zip(names, type_)))
 
 
 def call_shape(
@@ -240,30 +265,37 @@ def call_shape(
     """How a parameter of type `type_` is handed to `fn`; None: whole, as one argument.
 
     A structure is unpacked where the types were declared one by one (`several`) or where
-    the function cannot be called with one argument.
+    the function cannot be called with one argument. Its names are those of the
+    function's parameters, or it has none.
 
     Raises:
         TypeError: If `fn` can be called neither way.
     """
-    if type_ is None:
-        return None
     signature = _signature(fn)
-    if not several and _binds(signature, 1, []):
+    if type_ is None:
+        if not _binds(signature, 0, []):
+            raise _does_not_fit(fn, "is called without an argument")
+        return None
+    whole = _binds(signature, 1, [])
+    if whole and not several:
         return None
     if isinstance(type_, StructType):
         unpack = _unpack(type_)
         keywords = [name for name, _ in unpack.keyword]
         if _binds(signature, len(unpack.positional), keywords):
             return unpack
-        # Names that the function does not have are taken by position.
-        by_position = Unpack(tuple(range(len(type_))), ())
-        if _binds(signature, len(type_), []):
-            return by_position
+    if whole:
+        return None
+    raise _does_not_fit(fn, f"cannot take an argument of type `{type_}`")
+
+
+def _does_not_fit(fn: Callable[..., Any], how: str) -> TypeError:
     name, source = describe(fn)
-    raise TypeError(
-        f"A function with the parameters `{signature}` cannot take an argument of type "
-        f"`{type_}`: `{name}`{f' ({source})' if source else ''}.\n"
-        "Declare one type for each parameter of the function."
+    return TypeError(
+        f"A function with the parameters `{_signature(fn)}` {how}: "
+        f"`{name}`{f' ({source})' if source else ''}.\n"
+        "Declare one type for each parameter of the function; the names of a structure "
+        "need to be those of the parameters."
     )
 
 
@@ -343,3 +375,55 @@ def _infer(value: Any) -> Type:
     if isinstance(value, TypedObject):
         return value.type_signature
     return infer_unplaced_type(value)
+
+
+def check_returns_type(*args: Any) -> Any:
+    """Decorates a function so that each value it returns is checked to be of a type.
+
+    Used over a function that is traced, it states the type of the result:
+
+        @fedcore.tf_computation(tf.int32)
+        @fedcore.check_returns_type(tf.float32)
+        def half(x):
+            return tf.cast(x, tf.float32) / 2
+
+    Args:
+        *args: The type (anything `fedcore.to_type` takes); after the function itself
+            where this is called and not used as a decorator.
+
+    Returns:
+        The function, checked; or a decorator.
+
+    Raises:
+        TypeError: When the function returns a value of another type. Names and Python
+            containers count.
+        ValueError: If there is not exactly one type.
+    """
+    if args and is_function(args[0]):
+        return check_returns_type(*args[1:])(args[0])
+    if len(args) != 1:
+        raise ValueError(
+            f"`check_returns_type` needs one type, that of the result, found {len(args)}."
+        )
+    wanted = to_type(args[0])
+
+    def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(fn)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            result = fn(*args, **kwargs)
+            if result is None:
+                raise ComputationReturnedNoneError(fn)
+            found = _infer(result)
+            if not wanted.is_identical_to(found):
+                raise TypeError(
+                    f"`{describe(fn)[0]}` needs to return a value of the type declared "
+                    "with `check_returns_type`, found another.\n"
+                    + type_mismatch_error_message(
+                        found, wanted, TypeRelation.IDENTICAL, second_is_expected=True
+                    )
+                )
+            return result
+
+        return checked
+
+    return decorate

@@ -12,15 +12,15 @@ from fedcore.aggregators.factory import (
     WeightedAggregationFactory,
 )
 from fedcore.aggregators.sum import SumFactory
+from fedcore.federated import _arithmetic as arithmetic
 from fedcore.federated import (
     federated_computation,
     federated_map,
     federated_value,
     federated_zip,
 )
-from fedcore.federated import _arithmetic as arithmetic
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import (
     CLIENTS,
     TensorType,
@@ -140,8 +140,9 @@ class UnweightedMeanFactory(UnweightedAggregationFactory):
             value_type: T, a structure of floats.
 
         Returns:
-            A process with next `(<state=S@SERVER,value={T}@CLIENTS> -> <state=S@SERVER,
-            result=T@SERVER,measurements=<mean_value=M,...>@SERVER>)`.
+            A process with next `(<state=<S,U>@SERVER,value={T}@CLIENTS> ->
+            <state=...,result=T@SERVER,measurements=<mean_value=M,mean_count=N>@SERVER>)`,
+            S and U the states of the two sums.
 
         Raises:
             TypeError: If T is not a structure of floats.
@@ -153,26 +154,17 @@ class UnweightedMeanFactory(UnweightedAggregationFactory):
 
         @federated_computation
         def initialize_fn():
-            return federated_zip(
-                OrderedDict(
-                    value_sum_process=value_sum.initialize(),
-                    count_sum_process=count_sum.initialize(),
-                )
-            )
+            return federated_zip((value_sum.initialize(), count_sum.initialize()))
 
         @federated_computation(
             initialize_fn.type_signature.result, at_clients(value_type)
         )
         def next_fn(state, value):
-            values = value_sum.next(state["value_sum_process"], value)
-            ones = federated_value(1, CLIENTS)
-            counts = count_sum.next(state["count_sum_process"], ones)
+            value_state, count_state = state
+            values = value_sum.next(value_state, value)
+            counts = count_sum.next(count_state, federated_value(1, CLIENTS))
             return MeasuredProcessOutput(
-                federated_zip(
-                    OrderedDict(
-                        value_sum_process=values.state, count_sum_process=counts.state
-                    )
-                ),
+                federated_zip((values.state, counts.state)),
                 federated_map(divide, (values.result, counts.result)),
                 federated_zip(
                     OrderedDict(

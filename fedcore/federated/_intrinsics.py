@@ -16,7 +16,13 @@ import tensorflow as tf
 
 from fedcore import ir, structure
 from fedcore.federated import _arithmetic as arithmetic
-from fedcore.federated._value import Value, current_trace, to_value, trace_call
+from fedcore.federated._value import (
+    Value,
+    current_trace,
+    node_of,
+    to_value,
+    trace_call,
+)
 from fedcore.types import (
     CLIENTS,
     SERVER,
@@ -28,8 +34,10 @@ from fedcore.types import (
     StructWithPythonType,
     TensorType,
     Type,
+    TypeRelation,
     contains,
     to_type,
+    type_mismatch_error_message,
 )
 
 
@@ -64,7 +72,7 @@ def intrinsic(*, body: Callable[..., Value] | None = None) -> Callable[..., Any]
 
 def _call(uri: str, arguments: list[Value], result: Type) -> Value:
     trace = current_trace(uri)
-    nodes = [a.node for a in arguments]
+    nodes = [node_of(a) for a in arguments]
     argument = nodes[0]
     if len(nodes) > 1:
         argument = ir.Struct(tuple((None, node) for node in nodes))
@@ -72,7 +80,9 @@ def _call(uri: str, arguments: list[Value], result: Type) -> Value:
     return trace.bind(ir.Call(ir.Intrinsic(uri, type_), argument))
 
 
-def _placed(value: Any, placement: PlacementLiteral | None, uri: str, name: str) -> Value:
+def _placed(
+    value: Any, placement: PlacementLiteral | None, uri: str, name: str
+) -> Value:
     """`value` as one federated value (a structure of such is zipped), at `placement`."""
     current_trace(uri)
     value = to_value(value)
@@ -99,54 +109,93 @@ def _remedy(type_: Type, placement: PlacementLiteral | None) -> str:
 
 def _function(fn: Any, argument: Type | None, uri: str, name: str) -> Value:
     """`fn` as a value that takes `argument`; local: it holds no placed value."""
-    value = to_value(fn, parameter_type_hint=argument) if argument else to_value(fn)
+    value = to_value(fn, parameter_type_hint=argument)
     type_ = value.type_signature
     if not isinstance(type_, FunctionType):
         raise TypeError(f"`{uri}` needs `{name}` to be a function, found `{type_}`.")
-    if (type_.parameter is None) != (argument is None) or (
-        argument is not None and not type_.parameter.is_assignable_from(argument)
-    ):
+    _check_taken(type_.parameter, argument, uri, name)
+    placed = _placed_inside(value.comp)
+    if placed is not None:
         raise TypeError(
-            f"`{uri}` calls `{name}` with an argument of type\n    {argument}\n"
-            f"found a function that takes\n    {type_.parameter}\n"
-            "Change the declared types of the function, or what it is applied to."
+            f"`{uri}` needs `{name}` to compute at one place, found in it a value of "
+            f"federated type `{placed.type}`: `{placed}`.\n"
+            "Pass federated values as arguments, zipped with the value that is mapped."
         )
-    for node in ir.walk(value.comp):
-        if isinstance(node, ir.Reference | ir.Intrinsic) and contains(
-            node.type, lambda t: t.is_federated()
-        ):
-            raise TypeError(
-                f"`{uri}` needs `{name}` to compute at one place, found in it a value of "
-                f"federated type `{node.type}`: `{node}`.\n"
-                "Pass federated values as arguments, zipped with the value that is mapped."
-            )
     return value
 
 
-def _leaf_that(type_: Type, refuses: Callable[[Type], bool], path: str = "") -> str | None:
-    """Where in `type_` a leaf is refused, in words; None if none is."""
+def _check_taken(parameter: Type | None, argument: Type | None, uri: str, name: str):
+    """Refuses a function whose parameter does not take what it is called with."""
+    if argument is None and parameter is not None:
+        raise TypeError(
+            f"`{uri}` needs `{name}` to take no argument, found that it takes "
+            f"`{parameter}`.\nTo give it a value, use federated_map(fn, value)."
+        )
+    if argument is not None and parameter is None:
+        raise TypeError(
+            f"`{uri}` needs `{name}` to take an argument of type `{argument}`, found a "
+            "function without parameter."
+        )
+    if argument is not None and not parameter.is_assignable_from(argument):
+        mismatch = type_mismatch_error_message(
+            argument, parameter, TypeRelation.ASSIGNABLE, second_is_expected=True
+        )
+        raise TypeError(
+            f"`{uri}` needs `{name}` to take what it is called with, an argument of "
+            f"another type than its own.\n{mismatch}\n"
+            "Change the declared types of the function, or what it is applied to."
+        )
+
+
+def _placed_inside(function: ir.Node) -> ir.Node | None:
+    """A placed value that a function makes or uses; None if it computes at one place."""
+    todo = [function]
+    while todo:
+        node = todo.pop()
+        root = node
+        while isinstance(root, ir.Selection):
+            root = root.source
+        if not isinstance(root, ir.Reference | ir.Intrinsic):
+            todo.extend(reversed(root.children()))
+        elif contains(node.type, lambda t: t.is_federated()):
+            return node
+    return None
+
+
+def _leaf_that(type_: Type, refuses: Callable[[Any], bool], path: str = "") -> str:
+    """Where in `type_` a leaf is refused, in words; empty if none is."""
     if isinstance(type_, StructType):
         for i, (name, element) in enumerate(structure.iter_elements(type_)):
             here = f"{path}.{name}" if name else f"{path}[{i}]"
             found = _leaf_that(element, refuses, here)
             if found:
                 return found
-        return None
-    if refuses(type_):
-        at = f"`{path.lstrip('.')}` is " if path else "it is "
-        return at + (type_.dtype.name if isinstance(type_, TensorType) else f"`{type_}`")
-    return None
+        return ""
+    subject = f"`{path.lstrip('.')}`" if path else "it"
+    return f"{subject} is `{type_}`" if refuses(type_) else ""
 
 
-def _need_leaves(value: Value, uri: str, wanted: str, accepts: Any, advice: str) -> None:
-    member = value.type_signature.member
+def _need_leaves(
+    value: Value,
+    uri: str,
+    wanted: str,
+    accepts: Callable[[tf.DType], bool],
+    advice: str,
+    error: type[TypeError] = TypeError,
+) -> None:
+    """Refuses leaves that are no tensors of a known shape, or of another dtype."""
+    type_ = value.type_signature
+    member = type_.member if isinstance(type_, FederatedType) else type_.element
     found = _leaf_that(
         member, lambda t: not (isinstance(t, TensorType) and accepts(t.dtype))
     )
     if found:
-        error = SumIncompatibleError if uri == "federated_sum" else TypeError
+        raise error(f"`{uri}` needs {wanted}, found `{type_}`: {found}.\n{advice}")
+    found = _leaf_that(member, lambda t: not t.shape.is_fully_defined())
+    if found:
         raise error(
-            f"`{uri}` needs {wanted}, found `{value.type_signature}`: {found}.\n{advice}"
+            f"`{uri}` needs tensors of one known shape, found `{type_}`: {found}.\n"
+            "Declare the shape, or pad to one on the clients first."
         )
 
 
@@ -229,6 +278,14 @@ def federated_map(fn: Any, arg: Any) -> Value:
     return _call("federated_map", [fn, arg], result)
 
 
+def map_selection(select: Callable[[Value], Any], value: Value) -> Value:
+    """Elements of a federated structure, in its place; all-equal if the structure is."""
+    type_ = value.type_signature
+    fn = _function(select, type_.member, "federated_map", "fn")
+    result = FederatedType(fn.type_signature.result, type_.placement, type_.all_equal)
+    return _call("federated_map", [fn, value], result)
+
+
 @intrinsic()
 def federated_broadcast(value: Any) -> Value:
     """Sends a value from the server to every client.
@@ -255,8 +312,8 @@ def federated_zip(value: Any) -> Value:
         value: A structure, nested as it may be, such as `<{T}@CLIENTS,{U}@CLIENTS>`.
 
     Returns:
-        The structure inside the placement, such as `{<T,U>}@CLIENTS`; all-equal if all
-        of its parts are.
+        The structure inside the placement, such as `{<T,U>}@CLIENTS`; not all-equal
+        there, whatever its parts are.
 
     Raises:
         TypeError: If a part is not federated, the parts are at different placements, or
@@ -279,11 +336,7 @@ def federated_zip(value: Any) -> Value:
             f"`{type_}`.\nBring them together with `federated_broadcast` or an "
             "aggregation."
         )
-    result = FederatedType(
-        _without_placements(type_),
-        leaves[0].placement,
-        all(leaf.all_equal for leaf in leaves),
-    )
+    result = FederatedType(_without_placements(type_), leaves[0].placement)
     return _call("federated_zip", [value], result)
 
 
@@ -372,7 +425,9 @@ def federated_secure_select(
     Raises:
         TypeError: If an argument is of another type.
     """
-    return _select(client_keys, max_key, server_val, select_fn, "federated_secure_select")
+    return _select(
+        client_keys, max_key, server_val, select_fn, "federated_secure_select"
+    )
 
 
 # --- Aggregating --------------------------------------------------------------------
@@ -406,7 +461,9 @@ def federated_aggregate(
     if isinstance(zero_type, FederatedType):
         zero = _placed(zero, SERVER, uri, "zero")
         zero_type = zero_type.member
-    accumulate = _function(accumulate, StructType([zero_type, member]), uri, "accumulate")
+    accumulate = _function(
+        accumulate, StructType([zero_type, member]), uri, "accumulate"
+    )
     state = accumulate.type_signature.result
     merge = _function(merge, StructType([state, state]), uri, "merge")
     report = _function(report, state, uri, "report")
@@ -429,13 +486,13 @@ def federated_sum(value: Any) -> Value:
     """Sums clients' values at the server; over no clients the sum is zero.
 
     Args:
-        value: `{T}@CLIENTS`, T a structure of numbers.
+        value: `{T}@CLIENTS`, T a structure of numbers of known shapes.
 
     Returns:
         `T@SERVER`.
 
     Raises:
-        SumIncompatibleError: If T holds something else than numbers.
+        SumIncompatibleError: If T holds something else than numbers of known shapes.
         TypeError: If the value is not at CLIENTS.
     """
     value = _placed(value, CLIENTS, "federated_sum", "value")
@@ -445,6 +502,7 @@ def federated_sum(value: Any) -> Value:
         "numbers at CLIENTS",
         _is_number,
         "Cast on the clients first, e.g. federated_map(to_int, value).",
+        SumIncompatibleError,
     )
     return _call("federated_sum", [value], _at_server(value.type_signature.member))
 
@@ -454,7 +512,7 @@ def federated_mean(value: Any, weight: Any = None) -> Value:
     """Averages clients' values at the server: Σ wᵢ xᵢ / Σ wᵢ.
 
     Args:
-        value: `{T}@CLIENTS`, T a structure of floats.
+        value: `{T}@CLIENTS`, T a structure of floats of known shapes.
         weight: `{W}@CLIENTS`, W a scalar number; every client counts 1 if None.
 
     Returns:
@@ -506,7 +564,7 @@ def federated_max(value: Any) -> Value:
     """The greatest of the clients' values, element by element.
 
     Args:
-        value: `{T}@CLIENTS`, T a structure of real numbers.
+        value: `{T}@CLIENTS`, T a structure of real numbers of known shapes.
 
     Returns:
         `T@SERVER`; over no clients the least value of each dtype.
@@ -524,7 +582,7 @@ def federated_min(value: Any) -> Value:
     """The least of the clients' values, element by element.
 
     Args:
-        value: `{T}@CLIENTS`, T a structure of real numbers.
+        value: `{T}@CLIENTS`, T a structure of real numbers of known shapes.
 
     Returns:
         `T@SERVER`; over no clients the greatest value of each dtype.
@@ -716,15 +774,15 @@ def sequence_sum(value: Any) -> Value:
     value = _sequence(value, "sequence_sum")
     if isinstance(value.type_signature, FederatedType):
         return federated_map(sequence_sum, value)
-    element = value.type_signature.element
-    found = _leaf_that(
-        element, lambda t: not (isinstance(t, TensorType) and _is_number(t.dtype))
+    _need_leaves(
+        value,
+        "sequence_sum",
+        "numbers",
+        _is_number,
+        "Cast first, e.g. with sequence_map(to_int, value).",
+        SumIncompatibleError,
     )
-    if found:
-        raise SumIncompatibleError(
-            f"`sequence_sum` needs numbers, found `{value.type_signature}`: {found}."
-        )
-    return _call("sequence_sum", [value], element)
+    return _call("sequence_sum", [value], value.type_signature.element)
 
 
 def _check_placement(placement: Any, uri: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,12 +44,30 @@ class Trace(SyncContext):
         self.locals: list[tuple[str, ir.Node]] = []
 
     def invoke(self, comp: ConcreteComputation, arg: Any) -> Value:
+        """Makes the call a local of the body.
+
+        Args:
+            comp: The computation that is called.
+            arg: Its argument, anything `to_value` takes; None if it has no parameter.
+
+        Returns:
+            The result as a `Value`.
+
+        Raises:
+            TypeError: If `arg` is not of the parameter's type.
+        """
         parameter = comp.type_signature.parameter
         function = ir.renamed(comp.node, self.fresh)
         if parameter is None:
             return self.bind(ir.Call(function))
-        argument = to_value(arg, parameter, zip_if_needed=True)
-        return self.bind(ir.Call(function, argument.node))
+        try:
+            argument = to_value(arg, parameter, zip_if_needed=True)
+        except TypeError as error:
+            raise TypeError(
+                f"`{comp.__name__}` needs an argument of type `{parameter}`, found "
+                f"another.\n{error}"
+            ) from error
+        return self.bind(ir.Call(function, node_of(argument)))
 
     def bind(self, node: ir.Node) -> Value:
         """Gives `node` a name in the body, so that it is computed once."""
@@ -96,6 +113,9 @@ class Value(TypedObject):
     element on unplaced values and on values of one placement; a function is called.
     """
 
+    # Makes NumPy leave `array + value` to `__radd__`.
+    __array_ufunc__ = None
+
     def __init__(self, comp: ir.Node, trace: Trace | None = None):
         # Set through the dictionary: __getattr__ below serves the elements' names.
         self.__dict__["_node"] = comp
@@ -111,18 +131,6 @@ class Value(TypedObject):
         """The tree that computes the value."""
         return self._node
 
-    @property
-    def node(self) -> ir.Node:
-        """The tree that computes the value, once it is known to be in scope here."""
-        here = current_trace("fedcore.Value")
-        if not here.sees(self._trace):
-            raise ContextError(
-                f"A value of type `{self.type_signature}` is used outside of the "
-                "federated computation in which it was made.\n"
-                "Pass it as an argument, or return it from there."
-            )
-        return self._node
-
     def __repr__(self) -> str:
         return f"Value({self._node}: {self.type_signature})"
 
@@ -130,29 +138,24 @@ class Value(TypedObject):
         return str(self._node)
 
     def _struct_type(self, wanted: str) -> StructType:
-        type_ = self.type_signature
-        member = type_.member if isinstance(type_, FederatedType) else type_
+        member = _member(self.type_signature)
         if not isinstance(member, StructType):
             raise TypeError(
-                f"{wanted} needs a structure, found a value of type `{type_}`."
+                f"{wanted} needs a structure, found a value of type "
+                f"`{self.type_signature}`."
             )
         return member
 
     def __getattr__(self, name: str) -> Value:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)  # protocols of Python probe for these
-        type_ = self.type_signature
-        member = type_.member if isinstance(type_, FederatedType) else type_
+        member = _member(self.type_signature)
         if not isinstance(member, StructType):
             raise AttributeError(
-                f"A value of type `{type_}` has no elements, found `.{name}`."
+                f"A value of type `{self.type_signature}` has no elements, found "
+                f"`.{name}`."
             )
-        if not structure.has_field(member, name):
-            names = ", ".join(structure.name_list(member)) or "no names"
-            raise AttributeError(
-                f"The structure has no element `{name}`, it has {names}: `{type_}`."
-            )
-        return self._element(name)
+        return self._named(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise TypeError(
@@ -160,20 +163,22 @@ class Value(TypedObject):
             "...`.\nMake a new structure, for example an OrderedDict of its elements."
         )
 
-    def __getitem__(self, key: int | str | slice) -> Any:
+    def __getitem__(self, key: int | str | slice) -> Value:
         member = self._struct_type("An index")
         if isinstance(key, str):
-            return getattr(self, key)
+            return self._named(key)
         if isinstance(key, slice):
-            names = structure.name_list_with_nones(member)
             picked = range(len(member))[key]
             if not picked:
                 raise IndexError(
                     f"A slice needs at least one element, found `{key}` of "
                     f"{len(member)}."
                 )
-            return to_value(
-                structure.Struct([(names[i], self._element(i)) for i in picked])
+            return self._selected(lambda value: [value[i] for i in picked])
+        if not hasattr(type(key), "__index__"):
+            raise TypeError(
+                "An element of a structure needs an integer, a name or a slice, found "
+                f"`{type(key).__name__}`: {key!r:.80}."
             )
         index = operator.index(key)
         if not -len(member) <= index < len(member):
@@ -198,30 +203,62 @@ class Value(TypedObject):
         )
 
     def __dir__(self) -> list[str]:
-        own = ["comp", "type_signature"]
-        type_ = self.type_signature
-        member = type_.member if isinstance(type_, FederatedType) else type_
-        if isinstance(member, StructType):
-            own += structure.name_list(member)
-        return own
+        member = _member(self.type_signature)
+        names = structure.name_list(member) if isinstance(member, StructType) else []
+        return ["comp", "type_signature", *names]
 
-    def _element(self, key: int | str) -> Value:
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        """Refuses: TensorFlow asks for this when an operation is given the value."""
+        raise TypeError(
+            "TensorFlow needs tensors, found a value of a federated computation, of type "
+            f"`{self.type_signature}`.\n"
+            "Put the operation in a `tf_computation` and apply that: call it on an "
+            "unplaced value, or use `federated_map(fn, value)`."
+        )
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Refuses: NumPy asks for this when it is given the value."""
+        raise TypeError(
+            "NumPy needs arrays, found a value of a federated computation, of type "
+            f"`{self.type_signature}`.\nUse TensorFlow in a `tf_computation`."
+        )
+
+    def _named(self, name: str) -> Value:
+        member = self._struct_type(f"The name `{name}`")
+        if not structure.has_field(member, name):
+            names = ", ".join(structure.name_list(member)) or "no names"
+            raise AttributeError(
+                f"The structure has no element `{name}`, it has {names}: "
+                f"`{self.type_signature}`."
+            )
+        return self._element(structure.name_to_index_map(member)[name])
+
+    def _element(self, index: int) -> Value:
+        if isinstance(self.type_signature, FederatedType):
+            return self._selected(lambda value: value[index])
+        return Value(ir.select(node_of(self), index), self._trace)
+
+    def _selected(self, select: Callable[[Value], Any]) -> Value:
+        """`select` of the value; inside its placement if it has one, where what all
+        clients share stays so."""
         if not isinstance(self.type_signature, FederatedType):
-            return Value(ir.select(self.node, key), self._trace)
-        from fedcore.federated._intrinsics import federated_map
+            return to_value(select(self))
+        from fedcore.federated._intrinsics import map_selection
 
-        return federated_map(lambda x: Value(ir.select(x.node, key), x._trace), self)
+        return map_selection(select, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Value:
         type_ = self.type_signature
         if not isinstance(type_, FunctionType):
-            raise TypeError(f"A call needs a function, found a value of type `{type_}`.")
+            raise TypeError(
+                f"A call needs a function, found a value of type `{type_}`."
+            )
         trace = current_trace("fedcore.Value")
         arg = pack_args(type_.parameter, args, kwargs, str(self))
         if type_.parameter is None:
-            return trace.bind(ir.Call(self.node))
+            return trace.bind(ir.Call(node_of(self)))
         argument = to_value(arg, type_.parameter)
-        return trace.bind(ir.Call(self.node, argument.node))
+        return trace.bind(ir.Call(node_of(self), node_of(argument)))
 
     def __add__(self, other: Any) -> Value:
         return _arithmetic(operator.add, self, other)
@@ -248,32 +285,96 @@ class Value(TypedObject):
         return _arithmetic(operator.truediv, other, self)
 
     def __neg__(self) -> Value:
-        return _arithmetic(operator.sub, 0, self)
+        return _arithmetic(operator.neg, self)
+
+    def __eq__(self, other: Any) -> bool:
+        if self is other or other is None:
+            return self is other
+        raise _not_compared("==", self)
+
+    def __ne__(self, other: Any) -> bool:
+        if self is other or other is None:
+            return self is not other
+        raise _not_compared("!=", self)
+
+    __hash__ = object.__hash__
+
+    def __lt__(self, other: Any) -> bool:
+        raise _not_compared("<", self)
+
+    def __le__(self, other: Any) -> bool:
+        raise _not_compared("<=", self)
+
+    def __gt__(self, other: Any) -> bool:
+        raise _not_compared(">", self)
+
+    def __ge__(self, other: Any) -> bool:
+        raise _not_compared(">=", self)
 
 
-def _arithmetic(op: Callable[[Any, Any], Any], left: Any, right: Any) -> Value:
+def _not_compared(sign: str, value: Value) -> TypeError:
+    return TypeError(
+        "A value of a federated computation cannot be compared while it is traced, found "
+        f"`{sign}` with one of type `{value.type_signature}`.\n"
+        "Compare in a `tf_computation`."
+    )
+
+
+def _member(type_: Type) -> Type:
+    return type_.member if isinstance(type_, FederatedType) else type_
+
+
+def node_of(value: Value) -> ir.Node:
+    """The tree that computes `value`.
+
+    Raises:
+        ContextError: If the value belongs to a trace that this one is not inside of.
+    """
+    here = current_trace("fedcore.Value")
+    if not here.sees(value._trace):
+        raise ContextError(
+            f"A value of type `{value.type_signature}` is used outside of the federated "
+            "computation in which it was made.\n"
+            "Pass it as an argument, or return it from there."
+        )
+    return value.comp
+
+
+def _arithmetic(op: Callable[..., Any], left: Any, right: Any = None) -> Value:
     """Applies `op` tensor by tensor; a Python number goes with every tensor."""
     from fedcore.federated._intrinsics import federated_map
 
     number = bool | int | float | complex | np.generic
-    if isinstance(right, number):
-        function = on_tensors(lambda t: op(t, right))
-        operand = left
+    if right is None:
+        function, operand = on_tensors(op), left
+    elif isinstance(right, number):
+        function, operand = on_tensors(lambda t: op(t, right)), left
     elif isinstance(left, number):
-        function = on_tensors(lambda t: op(left, t))
-        operand = right
+        function, operand = on_tensors(lambda t: op(left, t)), right
     else:
-        function = on_pairs(op)
-        operand = to_value([left, right])
+        function, operand = on_pairs(op), to_value([left, right])
+        _check_operands(*operand.type_signature)
     type_ = operand.type_signature
-    placed = isinstance(type_, FederatedType) or (
-        isinstance(type_, StructType)
-        and len(type_)
-        and all(isinstance(t, FederatedType) for t in type_)
-    )
-    if placed:
+    if isinstance(type_, StructType) and len(type_):
+        type_ = type_[0]
+    if isinstance(type_, FederatedType):
         return federated_map(function, operand)
     return to_value(function(operand))
+
+
+def _check_operands(left: Type, right: Type) -> None:
+    """Refuses two operands that are not at one place."""
+
+    def place(type_: Type) -> PlacementLiteral | None:
+        return type_.placement if isinstance(type_, FederatedType) else None
+
+    if place(left) is not place(right):
+        raise TypeError(
+            "Arithmetic needs both values at one place, found "
+            f"`{left}` and `{right}`.\n"
+            "Bring them together with `federated_value`, `federated_broadcast` or an "
+            "aggregation."
+        )
 
 
 def to_value(
@@ -314,7 +415,10 @@ def to_value(
             return zipped
     raise TypeError(
         type_mismatch_error_message(
-            value.type_signature, wanted, TypeRelation.ASSIGNABLE, second_is_expected=True
+            value.type_signature,
+            wanted,
+            TypeRelation.ASSIGNABLE,
+            second_is_expected=True,
         )
     )
 
@@ -322,7 +426,7 @@ def to_value(
 def _to_node(arg: Any, wanted: Type | None, hint: Type | None, trace: Trace) -> ir.Node:
     match arg:
         case Value():
-            return arg.node
+            return node_of(arg)
         case ir.Node():
             return arg
         case PlacementLiteral():
@@ -339,7 +443,9 @@ def _to_node(arg: Any, wanted: Type | None, hint: Type | None, trace: Trace) -> 
     return _constant(arg, wanted)
 
 
-def trace_lambda(fn: Callable[..., Any], type_: Type | None, parent: Trace | None):
+def trace_lambda(
+    fn: Callable[..., Any], type_: Type | None, parent: Trace | None
+) -> ir.Lambda:
     """Traces a Python function into a `Lambda`; `parent` is the trace around it, if any.
 
     Raises:
@@ -367,7 +473,7 @@ def trace_call(
                 result = unpack.call(fn, elements)
         if result is None:
             raise ComputationReturnedNoneError(fn)
-        body = trace.block(to_value(result).node)
+        body = trace.block(node_of(to_value(result)))
     return ir.Lambda(name, type_, body)
 
 
@@ -425,7 +531,9 @@ def _constant(arg: Any, wanted: Type | None) -> ir.Node:
         wanted is not None
         and wanted.is_tensor()
         and isinstance(arg, bool | int | float | complex | np.generic | np.ndarray)
-        and np.can_cast(type_.dtype.as_numpy_dtype, wanted.dtype.as_numpy_dtype, "same_kind")
+        and np.can_cast(
+            type_.dtype.as_numpy_dtype, wanted.dtype.as_numpy_dtype, "same_kind"
+        )
     ):
         type_ = to_type((wanted.dtype, type_.shape))
     if not type_.is_tensor():
@@ -451,7 +559,12 @@ def _zipped_to_fit(value: Value, wanted: Type) -> Value | None:
         if len(wanted) != len(value.type_signature):
             return None
         elements = []
-        for (name, type_), element in zip(structure.iter_elements(wanted), value):
+        given = structure.name_list_with_nones(value.type_signature)
+        for (name, type_), of, element in zip(
+            structure.iter_elements(wanted), given, value
+        ):
+            if of not in (None, name):
+                return None
             if not type_.is_assignable_from(element.type_signature):
                 element = _zipped_to_fit(element, type_)
                 if element is None:

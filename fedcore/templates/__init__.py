@@ -1,6 +1,7 @@
 """Processes: computations that go together, with their types checked."""
 
 from fedcore.templates._errors import (
+    EstimateNotAssignableError,
     TemplateInitFnParamNotEmptyError,
     TemplateNextFnNumArgsError,
     TemplateNotFederatedError,
@@ -20,6 +21,7 @@ from fedcore.templates.measured_process import (
 
 __all__ = [
     "AggregationProcess",
+    "EstimateNotAssignableError",
     "EstimationProcess",
     "IterativeProcess",
     "MeasuredProcess",

@@ -23,3 +23,7 @@ class TemplateNotFederatedError(TypeError):
 
 class TemplatePlacementError(TypeError):
     """A part of a process is at another placement than it must be."""
+
+
+class EstimateNotAssignableError(TypeError):
+    """An estimate does not fit the function that `EstimationProcess.map` applies to it."""

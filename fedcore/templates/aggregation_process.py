@@ -9,7 +9,14 @@ from fedcore.templates._errors import (
     TemplatePlacementError,
 )
 from fedcore.templates.measured_process import MeasuredProcess
-from fedcore.types import CLIENTS, SERVER, FederatedType, StructType, Type
+from fedcore.types import (
+    CLIENTS,
+    SERVER,
+    FederatedType,
+    PlacementLiteral,
+    StructType,
+    Type,
+)
 
 
 class AggregationProcess(MeasuredProcess):
@@ -31,17 +38,19 @@ class AggregationProcess(MeasuredProcess):
         super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
         parameter = next_fn.type_signature.parameter
         output = next_fn.type_signature.result
+        given = initialize_fn.type_signature.result
         if len(parameter) not in (2, 3):
             raise TemplateNextFnNumArgsError(
-                "`next_fn` needs to take a state, a value, and weights or not, found "
+                "`next_fn` needs to take a state and a value, and possibly weights, found "
                 f"{len(parameter)} arguments: `{parameter}`."
             )
-        check_placed("initialize_fn's state", self.state_type, SERVER)
-        for i, name in enumerate(["a state", "a value", "weights"][: len(parameter)]):
-            placement = CLIENTS if i else SERVER
-            check_placed(f"next_fn's argument, {name},", parameter[i], placement)
+        check_placed("The state that `initialize_fn` returns", given, SERVER)
+        for name, type_, placement in zip(
+            ("state", "value", "weight"), parameter, (SERVER, CLIENTS, CLIENTS)
+        ):
+            check_placed(f"The {name} that `next_fn` takes", type_, placement)
         for name in ("state", "result", "measurements"):
-            check_placed(f"next_fn's {name}", output[name], SERVER)
+            check_placed(f"The `{name}` that `next_fn` returns", output[name], SERVER)
         self._is_weighted = len(parameter) == 3
 
     @property
@@ -50,7 +59,7 @@ class AggregationProcess(MeasuredProcess):
         return self._is_weighted
 
 
-def check_placed(what: str, type_: Type, placement) -> None:
+def check_placed(what: str, type_: Type, placement: PlacementLiteral) -> None:
     """Raises unless `type_` is federated and at `placement`."""
     if not isinstance(type_, FederatedType):
         remedy = ""

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from fedcore.computation import Computation
 from fedcore.federated import federated_computation
-from fedcore.templates._errors import TemplateStateNotAssignableError
-from fedcore.templates.iterative_process import IterativeProcess, check_computation
+from fedcore.templates._errors import (
+    EstimateNotAssignableError,
+    TemplateStateNotAssignableError,
+)
+from fedcore.templates.iterative_process import (
+    IterativeProcess,
+    check_computation,
+    check_fits,
+)
 
 
 class EstimationProcess(IterativeProcess):
@@ -31,12 +38,12 @@ class EstimationProcess(IterativeProcess):
     ):
         super().__init__(initialize_fn, next_fn, next_is_multi_arg)
         check_computation(report_fn, "report_fn")
-        taken = report_fn.type_signature.parameter
-        if taken is None or not taken.is_assignable_from(self.state_type):
-            raise TemplateStateNotAssignableError(
-                "`report_fn` needs to take the state of type\n    "
-                f"{self.state_type}\nfound that it takes\n    {taken}"
-            )
+        check_fits(
+            report_fn.type_signature.parameter,
+            self.state_type,
+            "`report_fn` needs to take the state of the process, found another type.",
+            TemplateStateNotAssignableError,
+        )
         self._report_fn = report_fn
 
     @property
@@ -54,16 +61,16 @@ class EstimationProcess(IterativeProcess):
             An `EstimationProcess` that reports F.
 
         Raises:
-            TypeError: If `map_fn` does not take E.
+            EstimateNotAssignableError: If `map_fn` does not take E.
+            TypeError: If `map_fn` is not a traced computation.
         """
         check_computation(map_fn, "map_fn")
-        estimate = self._report_fn.type_signature.result
-        taken = map_fn.type_signature.parameter
-        if taken is None or not taken.is_assignable_from(estimate):
-            raise TypeError(
-                f"`map_fn` needs to take the estimate of type\n    {estimate}\nfound "
-                f"that it takes\n    {taken}"
-            )
+        check_fits(
+            map_fn.type_signature.parameter,
+            self._report_fn.type_signature.result,
+            "`map_fn` needs to take what `report` returns, found another type.",
+            EstimateNotAssignableError,
+        )
         report = self._report_fn
 
         @federated_computation(self._report_fn.type_signature.parameter)

@@ -10,7 +10,12 @@ from fedcore.templates._errors import (
     TemplateNextFnNumArgsError,
     TemplateStateNotAssignableError,
 )
-from fedcore.types import StructType, Type
+from fedcore.types import (
+    StructType,
+    Type,
+    TypeRelation,
+    type_mismatch_error_message,
+)
 
 
 class IterativeProcess:
@@ -41,15 +46,18 @@ class IterativeProcess:
         check_computation(next_fn, "next_fn")
         self._initialize_fn = initialize_fn
         self._next_fn = next_fn
-        self._state_type = initialize_fn.type_signature.result
         if initialize_fn.type_signature.parameter is not None:
             raise TemplateInitFnParamNotEmptyError(
                 "`initialize_fn` needs to take no argument, found "
                 f"`{initialize_fn.type_signature}`."
             )
-        self._next_is_multi_arg = self._check_next(next_is_multi_arg)
+        self._next_is_multi_arg = self._takes_several(next_is_multi_arg)
+        parameter = next_fn.type_signature.parameter
+        self._state_type = parameter[0] if self._next_is_multi_arg else parameter
+        self._check_states()
 
-    def _check_next(self, several: bool | None) -> bool:
+    def _takes_several(self, several: bool | None) -> bool:
+        """Whether `next_fn` takes the state among other arguments, as it was said."""
         parameter = self._next_fn.type_signature.parameter
         if parameter is None:
             raise TemplateNextFnNumArgsError(
@@ -58,22 +66,26 @@ class IterativeProcess:
             )
         if several is None:
             several = isinstance(parameter, StructType) and not (
-                parameter.is_assignable_from(self._state_type)
+                parameter.is_assignable_from(self._initialize_fn.type_signature.result)
             )
         if several and not (isinstance(parameter, StructType) and len(parameter)):
             raise TemplateNextFnNumArgsError(
                 "`next_fn` needs to take several arguments, the state first, found "
                 f"`{parameter}`."
             )
-        taken = parameter[0] if several else parameter
-        check_state_fits(taken, self._state_type, "initialize_fn")
-        result = self._next_fn.type_signature.result
-        candidates = [result]
-        if isinstance(result, StructType) and len(result):
-            candidates.append(result[0])
-        if not any(taken.is_assignable_from(c) for c in candidates):
-            check_state_fits(taken, candidates[-1], "next_fn")
         return several
+
+    def _check_states(self) -> None:
+        taken = self._state_type
+        check_state_fits(
+            taken, self._initialize_fn.type_signature.result, "initialize_fn"
+        )
+        result = self._next_fn.type_signature.result
+        if taken.is_assignable_from(result):
+            return
+        if isinstance(result, StructType) and len(result):
+            result = result[0]
+        check_state_fits(taken, result, "next_fn")
 
     @property
     def initialize(self) -> Computation:
@@ -87,7 +99,7 @@ class IterativeProcess:
 
     @property
     def state_type(self) -> Type:
-        """The type S of the state."""
+        """The type S of the state, as `next` takes it."""
         return self._state_type
 
     def __repr__(self) -> str:
@@ -113,8 +125,22 @@ def check_computation(value: Any, name: str) -> None:
 
 def check_state_fits(taken: Type, given: Type, source: str) -> None:
     """Raises `TemplateStateNotAssignableError` unless `next_fn` can take the state."""
+    check_fits(
+        taken,
+        given,
+        f"`next_fn` needs to take the state that `{source}` returns, found another type.",
+        TemplateStateNotAssignableError,
+    )
+
+
+def check_fits(
+    taken: Type | None, given: Type, message: str, error: type[TypeError]
+) -> None:
+    """Raises `error` unless a parameter of type `taken` can be given a `given`."""
+    if taken is None:
+        raise error(f"{message}\nIt takes no argument, and is given `{given}`.")
     if not taken.is_assignable_from(given):
-        raise TemplateStateNotAssignableError(
-            f"`next_fn` takes a state of type\n    {taken}\nwhich needs to fit the one "
-            f"that `{source}` returns, found\n    {given}"
+        mismatch = type_mismatch_error_message(
+            given, taken, TypeRelation.ASSIGNABLE, second_is_expected=True
         )
+        raise error(f"{message}\n{mismatch}")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
-
 
 from fedcore.computation import Computation
 from fedcore.federated import (
     federated_computation,
     federated_zip,
 )
-from fedcore.templates._errors import (
-    TemplateNotMeasuredProcessOutputError,
-    TemplateStateNotAssignableError,
+from fedcore.templates._errors import TemplateNotMeasuredProcessOutputError
+from fedcore.templates.iterative_process import (
+    IterativeProcess,
+    check_fits,
+    check_state_fits,
 )
-from fedcore.templates.iterative_process import IterativeProcess
-from fedcore.types import FederatedType, StructType, StructWithPythonType
+from fedcore.types import FederatedType, StructType, StructWithPythonType, Type
 
 
 @attrs.frozen(eq=False)
@@ -67,13 +68,7 @@ class MeasuredProcess(IterativeProcess):
                 f"`{result}`.\n"
                 "Return MeasuredProcessOutput(state, result, measurements)."
             )
-        parameter = next_fn.type_signature.parameter
-        taken = parameter[0] if self._next_is_multi_arg else parameter
-        if not taken.is_assignable_from(result.state):
-            raise TemplateStateNotAssignableError(
-                f"`next_fn` takes a state of type\n    {taken}\nand needs to return one "
-                f"that fits, found\n    {result.state}"
-            )
+        check_state_fits(self.state_type, result.state, "next_fn")
 
 
 def chain_measured_processes(
@@ -90,27 +85,29 @@ def chain_measured_processes(
         whose result is that of the last process.
 
     Raises:
-        TypeError: If a process does not take what the one before returns.
+        TypeError: If one is not a `MeasuredProcess` with one value, states are at
+            different placements, or a process does not take what the one before returns.
+        ValueError: If there is no process.
     """
-    processes = OrderedDict(measured_processes)
-    _check_fits(processes)
+    processes = _checked(measured_processes, "chain_measured_processes")
+    _check_chain(processes)
     first = next(iter(processes.values()))
-    placed, state_type = _states(processes)
-    value_type = first.next.type_signature.parameter[1]
+    state_type, gather = _together(processes, "chain_measured_processes")
 
     @federated_computation
     def initialize_fn():
-        return _gathered(placed, {n: p.initialize() for n, p in processes.items()})
+        return gather((name, p.initialize()) for name, p in processes.items())
 
-    @federated_computation(state_type, value_type)
-    def next_fn(state, value):
-        states, measurements, result = OrderedDict(), OrderedDict(), value
+    @federated_computation(state_type, first.next.type_signature.parameter[1])
+    def next_fn(state, values):
+        outputs = OrderedDict()
         for name, process in processes.items():
-            output = process.next(state[name], result)
-            states[name], measurements[name] = output.state, output.measurements
-            result = output.result
+            outputs[name] = process.next(state[name], values)
+            values = outputs[name].result
         return MeasuredProcessOutput(
-            _gathered(placed, states), result, _gathered(placed, measurements)
+            gather((name, output.state) for name, output in outputs.items()),
+            values,
+            gather((name, output.measurements) for name, output in outputs.items()),
         )
 
     return MeasuredProcess(initialize_fn, next_fn, next_is_multi_arg=True)
@@ -128,57 +125,92 @@ def concatenate_measured_processes(
     Returns:
         A process whose state, value, result and measurements are structures by the same
         names.
+
+    Raises:
+        TypeError: If one is not a `MeasuredProcess` with one value, or states are at
+            different placements.
+        ValueError: If there is no process.
     """
-    processes = OrderedDict(measured_processes)
-    placed, state_type = _states(processes)
-    values = OrderedDict(
-        (n, p.next.type_signature.parameter[1]) for n, p in processes.items()
+    processes = _checked(measured_processes, "concatenate_measured_processes")
+    state_type, gather = _together(processes, "concatenate_measured_processes")
+    value_types = OrderedDict(
+        (name, p.next.type_signature.parameter[1]) for name, p in processes.items()
     )
-    value_type = StructWithPythonType(values, OrderedDict)
 
     @federated_computation
     def initialize_fn():
-        return _gathered(placed, {n: p.initialize() for n, p in processes.items()})
+        return gather((name, p.initialize()) for name, p in processes.items())
 
-    @federated_computation(state_type, value_type)
+    @federated_computation(state_type, StructWithPythonType(value_types, OrderedDict))
     def next_fn(state, values):
         outputs = OrderedDict(
             (name, process.next(state[name], values[name]))
             for name, process in processes.items()
         )
-
-        def part(name: str) -> Any:
-            parts = OrderedDict((n, getattr(o, name)) for n, o in outputs.items())
-            return _gathered(placed, parts) if name != "result" else parts
-
-        return MeasuredProcessOutput(part("state"), part("result"), part("measurements"))
+        return MeasuredProcessOutput(
+            gather((name, output.state) for name, output in outputs.items()),
+            OrderedDict((name, output.result) for name, output in outputs.items()),
+            gather((name, output.measurements) for name, output in outputs.items()),
+        )
 
     return MeasuredProcess(initialize_fn, next_fn, next_is_multi_arg=True)
 
 
-def _states(processes: Mapping[str, MeasuredProcess]) -> tuple[bool, Any]:
-    """Whether the processes' states are placed, and the type of them together."""
-    types = OrderedDict((name, p.state_type) for name, p in processes.items())
-    placed = all(isinstance(t, FederatedType) for t in types.values())
-    if not placed:
-        return False, StructWithPythonType(types, OrderedDict)
-    members = OrderedDict((name, t.member) for name, t in types.items())
-    placement = next(iter(types.values())).placement
-    return True, FederatedType(StructWithPythonType(members, OrderedDict), placement)
-
-
-def _gathered(placed: bool, parts: Mapping[str, Any]) -> Any:
-    parts = OrderedDict(parts)
-    return federated_zip(parts) if placed else parts
-
-
-def _check_fits(processes: Mapping[str, MeasuredProcess]) -> None:
-    names = list(processes)
-    for before, after in zip(names, names[1:]):
-        given = processes[before].next.type_signature.result.result
-        taken = processes[after].next.type_signature.parameter[1]
-        if not taken.is_assignable_from(given):
+def _checked(processes: Any, function: str) -> OrderedDict[str, MeasuredProcess]:
+    if not isinstance(processes, Mapping):
+        raise TypeError(
+            f"`{function}` needs an OrderedDict of processes by name, found "
+            f"`{type(processes).__name__}`."
+        )
+    if not processes:
+        raise ValueError(f"`{function}` needs at least one process, found none.")
+    for name, process in processes.items():
+        if not isinstance(process, MeasuredProcess):
             raise TypeError(
-                f"`chain_measured_processes` needs `{after}` to take what `{before}` "
-                f"returns,\n    {given}\nfound that it takes\n    {taken}"
+                f"`{function}` needs each value to be a `MeasuredProcess`, found "
+                f"`{type(process).__name__}` for `{name}`."
             )
+        parameter = process.next.type_signature.parameter
+        if not (isinstance(parameter, StructType) and len(parameter) == 2):
+            raise TypeError(
+                f"`{function}` needs each `next` to take a state and one value, found "
+                f"that of `{name}` takes `{parameter}`."
+            )
+    return OrderedDict(processes)
+
+
+def _check_chain(processes: OrderedDict[str, MeasuredProcess]) -> None:
+    """Refuses a process that does not take what the one before it returns."""
+    names = list(processes)
+    for before, after in itertools.pairwise(names):
+        check_fits(
+            processes[after].next.type_signature.parameter[1],
+            processes[before].next.type_signature.result.result,
+            f"`chain_measured_processes` needs `{after}` to take what `{before}` "
+            "returns, found another type.",
+            TypeError,
+        )
+
+
+def _together(
+    processes: OrderedDict[str, MeasuredProcess], function: str
+) -> tuple[Type, Callable[..., Any]]:
+    """The type of all states together, and what makes one value of parts by name.
+
+    Placed parts are zipped, as the states then are; unplaced ones stay a structure.
+    """
+    types = OrderedDict((name, p.state_type) for name, p in processes.items())
+    placements = {
+        t.placement if isinstance(t, FederatedType) else None for t in types.values()
+    }
+    if len(placements) > 1:
+        listed = ", ".join(f"`{name}`: `{type_}`" for name, type_ in types.items())
+        raise TypeError(
+            f"`{function}` needs all states at one placement, found {listed}."
+        )
+    placement = placements.pop()
+    if placement is None:
+        return StructWithPythonType(types, OrderedDict), OrderedDict
+    members = OrderedDict((name, type_.member) for name, type_ in types.items())
+    state_type = FederatedType(StructWithPythonType(members, OrderedDict), placement)
+    return state_type, lambda parts: federated_zip(OrderedDict(parts))

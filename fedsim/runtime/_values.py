@@ -107,18 +107,23 @@ def _constant(value: Any, type_: TensorType, path: str) -> tf.Tensor:
         array = np.asarray(value)
     except ValueError as error:  # lists of different lengths
         raise _wrong(value, f"`{type(value).__name__}`", type_, path) from error
-    wanted = type_.dtype.as_numpy_dtype
-    if type_.dtype == tf.string:
-        fits = array.dtype.kind in "SUO"
-    else:
-        # An empty list is float64 to NumPy, and fits any dtype.
-        fits = not array.size or _same_kind(array, np.dtype(wanted))
-    if not fits:
+    # An empty list is float64 to NumPy, and fits any dtype.
+    if array.size and not _fits(array, type_.dtype):
         name = "string" if array.dtype.kind in "SU" else array.dtype.name
         raise _wrong(value, f"`{name}`", type_, path)
     if type_.dtype != tf.string:
-        array = _narrowed(array, np.dtype(wanted), value, type_, path)
+        array = _narrowed(array, value, type_, path)
+    elif not array.size:
+        array = array.astype(object)
     return tf.constant(array, type_.dtype)
+
+
+def _fits(array: np.ndarray, dtype: tf.DType) -> bool:
+    if dtype != tf.string:
+        return _same_kind(array, np.dtype(dtype.as_numpy_dtype))
+    if array.dtype.kind == "O":
+        return all(isinstance(item, str | bytes) for item in array.flat)
+    return array.dtype.kind in "SU"
 
 
 def _same_kind(array: np.ndarray, wanted: np.dtype) -> bool:
@@ -130,9 +135,10 @@ def _same_kind(array: np.ndarray, wanted: np.dtype) -> bool:
 
 
 def _narrowed(
-    array: np.ndarray, wanted: np.dtype, value: Any, type_: TensorType, path: str
+    array: np.ndarray, value: Any, type_: TensorType, path: str
 ) -> np.ndarray:
     """The array in the wanted dtype; an integer that does not fit is not wrapped."""
+    wanted = np.dtype(type_.dtype.as_numpy_dtype)
     if array.dtype.kind in "iu" and wanted.kind in "iu" and array.size:
         bounds = np.iinfo(wanted)
         if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
@@ -232,7 +238,7 @@ def _sequence(value: Any, type_: SequenceType, path: str) -> Any:
             "Pass a tf.data.Dataset, a client's dataset, or a list of elements."
         )
     found = infer_unplaced_type(value)
-    if not type_.is_assignable_from(found):
+    if not type_.is_assignable_from(_in_order_of(type_, found)):
         raise TypeError(
             f"A dataset does not have the elements declared for it{_at(path)}.\n"
             + type_mismatch_error_message(
@@ -240,6 +246,26 @@ def _sequence(value: Any, type_: SequenceType, path: str) -> Any:
             )
         )
     return value
+
+
+def _in_order_of(wanted: Type, found: Type) -> Type:
+    """`found` with the entries of dicts in the order of `wanted`: that of a dict, which
+    tf.data sorts, is an accident."""
+    if isinstance(wanted, SequenceType) and isinstance(found, SequenceType):
+        return SequenceType(_in_order_of(wanted.element, found.element))
+    if not (isinstance(wanted, StructType) and isinstance(found, StructType)):
+        return found
+    names = structure.name_list_with_nones(found)
+    container = found.python_container
+    if container is not None and issubclass(container, dict):
+        order = structure.name_list_with_nones(wanted)
+        names = order if set(order) == set(names) else names
+        elements = [(name, found[name]) for name in names]
+    else:
+        elements = structure.to_elements(found)
+    if len(elements) != len(wanted):
+        return found
+    return StructType([(n, _in_order_of(w, t)) for (n, t), w in zip(elements, wanted)])
 
 
 def _is_dataset(value: Any) -> bool:
@@ -256,11 +282,17 @@ def to_dataset(value: Any, type_: SequenceType) -> tf.data.Dataset:
         return _dataset_of(value.items, type_.element, spec)
     if not isinstance(value, tf.data.Dataset):
         value = value.to_tf()
-    try:
-        tf.nest.assert_same_structure(value.element_spec, spec)
-    except (TypeError, ValueError):  # other containers, same elements
-        return value.map(lambda *element: _repacked(element, type_.element))
-    return value
+    if _containers(infer_unplaced_type(value).element) == _containers(type_.element):
+        return value
+    return value.map(lambda *element: _repacked(element, type_.element))
+
+
+def _containers(type_: Type) -> Any:
+    """The Python containers of a type, nested as it is."""
+    if not isinstance(type_, StructType):
+        return None
+    elements = structure.iter_elements(type_)
+    return type_.python_container, [(name, _containers(t)) for name, t in elements]
 
 
 def _repacked(element: Any, type_: Type) -> Any:
