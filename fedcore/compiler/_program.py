@@ -70,7 +70,7 @@ def _names(value: Any) -> Iterator[str]:
 class Constant(Op):
     """A constant tensor: a serialised `TensorProto`."""
 
-    proto: bytes
+    proto: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen(eq=False)
@@ -83,7 +83,7 @@ class Graph(Op):
         parts: The lines it was composed of, to find the one that failed; or none.
     """
 
-    graph: bytes
+    graph: bytes = attrs.field(repr=False)
     inputs: tuple[str, ...]
     parts: tuple[Op, ...] = ()
 

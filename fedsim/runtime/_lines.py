@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import tensorflow as tf
 
-from fedcore import structure
 from fedcore.compiler import (
     Constant,
     Graph,
@@ -22,9 +21,10 @@ from fedcore.compiler import (
     constant,
 )
 from fedcore.tensorflow._graph import executable
-from fedcore.types import SequenceType, StructType, Type, type_to_tf_tensor_specs
+from fedsim.runtime._drained import drained_loop
+from fedsim.runtime._leaves import as_tensor, from_leaves, from_tensor, to_leaves
 from fedsim.runtime._seeds import as_int32_pair, fold
-from fedsim.runtime._values import Elements, iterate, to_dataset
+from fedsim.runtime._values import Elements, iterate
 
 SERVER = -1
 
@@ -95,6 +95,12 @@ def _run(op: Op, env: Env, types: Types, draws: Draws) -> None:
         case Reduce():
             sequence_type = types[op.sequence[0]]
             state = [env[name] for name in op.zero]
+            loop = drained_loop(op, types) if _is_dataset(env[op.sequence[0]]) else None
+            if loop is not None:
+                variant = as_tensor(env[op.sequence[0]], sequence_type)
+                state = loop(variant, state, [env[name] for name in loop.free])
+                env.update(zip(op.outputs, state, strict=True))
+                return
             elements = iterate(env[op.sequence[0]], sequence_type)
             for i, element in enumerate(elements):
                 leaves = [*state, *to_leaves(element, sequence_type.element)]
@@ -120,6 +126,10 @@ def _run(op: Op, env: Env, types: Types, draws: Draws) -> None:
             raise TypeError(f"There is no road for the line `{type(op).__name__}`.")
 
 
+def _is_dataset(value: Any) -> bool:
+    return not isinstance(value, Elements)
+
+
 @functools.lru_cache(maxsize=4096)
 def _constant(op: Constant) -> tf.Tensor:
     return constant(op)
@@ -132,36 +142,3 @@ def check_keys(keys: Any, limit: int) -> None:
         raise ValueError(
             f"`federated_select` needs keys in [0, {limit}), found {outside[0]}."
         )
-
-
-# --- Leaves -------------------------------------------------------------------------
-
-
-def as_tensor(value: Any, type_: LeafType) -> tf.Tensor:
-    """A leaf as a graph takes it: a sequence is a variant."""
-    if isinstance(type_, SequenceType):
-        return tf.data.experimental.to_variant(to_dataset(value, type_))
-    return value
-
-
-def from_tensor(tensor: tf.Tensor, type_: LeafType) -> Any:
-    """A leaf as a graph gives it."""
-    if isinstance(type_, SequenceType):
-        spec = type_to_tf_tensor_specs(type_.element)
-        return tf.data.experimental.from_variant(tensor, spec)
-    return tensor
-
-
-def to_leaves(value: Any, type_: Type) -> list[Any]:
-    """The leaves of an unplaced value in flat order; sequences are leaves."""
-    if not isinstance(type_, StructType):
-        return [value]
-    return [leaf for item, t in zip(value, type_) for leaf in to_leaves(item, t)]
-
-
-def from_leaves(leaves: Iterator[Any], type_: Type) -> Any:
-    """The unplaced value of `type_` that leaves make; the inverse of `to_leaves`."""
-    if not isinstance(type_, StructType):
-        return next(leaves)
-    items = [(n, from_leaves(leaves, t)) for n, t in structure.iter_elements(type_)]
-    return structure.Struct(items)

@@ -11,8 +11,10 @@ from fedcore import structure
 from fedcore.compiler import Plan, ServerStep, compile_tree
 from fedcore.computation import ConcreteComputation
 from fedcore.types import CLIENTS, FederatedType, FunctionType, StructType, Type
+from fedsim.runtime._counter import Counter
 from fedsim.runtime._errors import EmptyMeanError
-from fedsim.runtime._lines import Draws, LineError, from_leaves, run_lines, to_leaves
+from fedsim.runtime._leaves import from_leaves, to_leaves
+from fedsim.runtime._lines import Draws, LineError, run_lines
 from fedsim.runtime._values import Placed
 from fedsim.runtime._workers import Clients, Workers
 
@@ -20,18 +22,6 @@ _plans: weakref.WeakKeyDictionary[ConcreteComputation, Plan] = (
     weakref.WeakKeyDictionary()
 )
 _lock = threading.Lock()
-
-
-class Counter:
-    """How often something was made, for tests that say it is made once."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.count = 0
-
-    def add(self) -> None:
-        with self._lock:
-            self.count += 1
 
 
 plans_made = Counter()

@@ -1,0 +1,205 @@
+"""The tf.data road: a client's pass over any dataset as one call of one graph.
+
+The dataset is drained in C++ in pieces of bounded size, each a tensor of padded elements,
+and a plain loop runs over a piece; an element is cut back to its true shape first. So a
+long dataset streams, and an element costs no call of Python and no step of an iterator.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fedcore.compiler import Graph, Local, Reduce
+from fedcore.tensorflow import _compose, _graph
+from fedcore.types import SequenceType, TensorType, Type, type_to_tf_tensor_specs
+from fedsim.runtime._counter import Counter
+from fedsim.runtime._leaves import to_leaves
+from fedsim.runtime._values import from_nest
+
+_PIECE_BYTES = 1 << 25
+_MOST_IN_A_PIECE = 1 << 14
+_ASSUMED_SIZE = 32  # of a dimension that the type does not know
+
+loops_made = Counter()
+
+
+class NoLoop(Exception):
+    """Why a pass over a dataset cannot be one graph."""
+
+
+class DrainedLoop:
+    """A `Reduce` over a tf.data.Dataset, compiled once for the line."""
+
+    def __init__(self, op: Reduce, types: dict[str, Any]):
+        self._op = op
+        self._types = types
+        self.free = op.step.free()
+        element = types[op.sequence[0]].element
+        self._check(element)
+        self._spec = type_to_tf_tensor_specs(element)
+        self._element = element
+        state = [_spec(types[name]) for name in op.outputs]
+        free = [_spec(types[name]) for name in self.free]
+        variant = tf.TensorSpec([], tf.variant)
+        self._run = tf.function(
+            self._loop, input_signature=[variant, state, free], autograph=False
+        ).get_concrete_function()
+
+    def __call__(self, variant: tf.Tensor, state: list[Any], free: list[Any]) -> list:
+        """The state after all elements of the dataset.
+
+        Args:
+            variant: The dataset.
+            state: The state to start from.
+            free: The values named in `free`.
+        """
+        return self._run(variant, *state, *free)
+
+    def _check(self, element: Type) -> None:
+        names = (*self._op.zero, *self._op.outputs, *self.free)
+        if any(isinstance(self._types[name], SequenceType) for name in names):
+            raise NoLoop("a sequence is part of its state")
+        for op in self._op.step.ops:
+            if not isinstance(op, Graph):
+                raise NoLoop("a step holds a loop of its own")
+            if _graph.unpack(op.graph).seed is not None:
+                raise NoLoop("each step draws randomness without a seed")
+        specs = tf.nest.flatten(type_to_tf_tensor_specs(element))
+        if not specs:
+            raise NoLoop("its elements are empty")
+        for spec in specs:
+            if type(spec) is not tf.TensorSpec or spec.shape.rank is None:
+                raise NoLoop(f"its elements hold `{spec}`, which cannot be padded")
+
+    def _loop(self, variant: tf.Tensor, state: list[Any], free: list[Any]) -> list:
+        loops_made.add()
+        dataset = tf.data.experimental.from_variant(variant, self._spec)
+        most = _PIECE_BYTES // _element_bytes(self._spec)
+        most = max(1, min(most, _MOST_IN_A_PIECE))
+        size = dataset.cardinality()  # negative if infinite or not known
+        around = dict(zip(self.free, free))
+
+        def over_elements(piece: Any, state: list[Any]) -> list[Any]:
+            tensors, sizes = piece
+            _, state = tf.while_loop(
+                lambda i, _: i < tf.shape(sizes[0])[0],
+                lambda i, state: (i + 1, self._step(tensors, sizes, i, state, around)),
+                (tf.constant(0), state),
+            )
+            return state
+
+        def at_once() -> list[Any]:
+            whole = self._pieces(dataset, size).get_single_element()
+            return over_elements(whole, state)
+
+        def in_pieces() -> list[Any]:
+            # An iterator costs 10 ms: it makes the pipeline's functions anew.
+            iterator = iter(self._pieces(dataset, most))
+
+            def over_pieces(piece: Any, state: list[Any]) -> tuple[Any, list[Any]]:
+                state = over_elements(piece.get_value(), state)
+                return iterator.get_next_as_optional(), state
+
+            _, last = tf.while_loop(
+                lambda piece, _: piece.has_value(),
+                over_pieces,
+                (iterator.get_next_as_optional(), state),
+            )
+            return last
+
+        fits = tf.logical_and(size > 0, size <= most)
+        return tf.cond(fits, at_once, in_pieces)
+
+    def _pieces(self, dataset: tf.data.Dataset, most: Any) -> tf.data.Dataset:
+        """Elements as padded tensors with their true shapes, `most` at a time."""
+
+        def flat(*element: Any) -> tuple[Any, Any]:
+            leaves = tf.nest.flatten(element)
+            return tuple(leaves), tuple(tf.shape(leaf) for leaf in leaves)
+
+        return dataset.map(flat).padded_batch(most)
+
+    def _step(
+        self, tensors: Any, sizes: Any, i: tf.Tensor, state: list[Any], around: dict
+    ) -> list[tf.Tensor]:
+        specs = tf.nest.flatten(self._spec)
+        leaves = [
+            _cut(padded[i], size[i], spec.shape)
+            for padded, size, spec in zip(tensors, sizes, specs)
+        ]
+        nested = tf.nest.pack_sequence_as(self._spec, leaves)
+        element = to_leaves(from_nest(nested, self._element), self._element)
+        return declared(emit_local(self._op.step, [*state, *element], around), state)
+
+
+_loops: weakref.WeakKeyDictionary[Reduce, DrainedLoop | None] = (
+    weakref.WeakKeyDictionary()
+)
+_lock = threading.Lock()
+
+
+def drained_loop(op: Reduce, types: dict[str, Any]) -> DrainedLoop | None:
+    """The loop of a line, made once; None if it cannot be one graph."""
+    with _lock:
+        if op not in _loops:
+            try:
+                _loops[op] = DrainedLoop(op, types)
+            except NoLoop:
+                _loops[op] = None
+        return _loops[op]
+
+
+def _spec(type_: TensorType) -> tf.TensorSpec:
+    return tf.TensorSpec(type_.shape, type_.dtype)
+
+
+def _cut(padded: tf.Tensor, size: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """An element at its true shape; what the type knows of it is static."""
+    if shape.is_fully_defined():
+        return tf.ensure_shape(padded, shape)
+    if all(dim is not None for dim in shape[1:]):
+        return tf.ensure_shape(padded[: size[0]], shape)
+    return tf.ensure_shape(tf.slice(padded, [0] * shape.rank, size), shape)
+
+
+def _element_bytes(spec: Any) -> int:
+    def size(s: tf.TensorSpec) -> int:
+        dims = [_ASSUMED_SIZE if dim is None else dim for dim in s.shape]
+        return int(np.prod(dims)) * max(s.dtype.size, 1)
+
+    return max(1, sum(size(s) for s in tf.nest.flatten(spec)))
+
+
+def declared(tensors: list[tf.Tensor], like: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The tensors with shapes no less known than those of `like`: a loop wants that."""
+    return [
+        tensor
+        if _known_as_well(tensor.shape, old.shape)
+        else tf.ensure_shape(tensor, old.shape)
+        for tensor, old in zip(tensors, like, strict=True)
+    ]
+
+
+def _known_as_well(shape: tf.TensorShape, wanted: tf.TensorShape) -> bool:
+    if wanted.rank is None:
+        return True
+    if shape.rank is None:
+        return False
+    return all(w is None or d == w for d, w in zip(shape, wanted))
+
+
+def emit_local(
+    fn: Local, arguments: list[Any], around: dict[str, Any], seed: Any = None
+) -> list[tf.Tensor]:
+    """Adds a local function of graphs to the graph being built."""
+    env = {**around, **dict(zip(fn.inputs, arguments, strict=True))}
+    for op in fn.ops:
+        assert isinstance(op, Graph)
+        outputs = _compose.emit(op.graph, [env[name] for name in op.inputs], seed)
+        env.update(zip(op.outputs, outputs, strict=True))
+    return [env[name] for name in fn.outputs]
