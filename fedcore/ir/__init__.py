@@ -18,6 +18,7 @@ from fedcore.ir._blocks import (
     select,
 )
 from fedcore.ir._check import TreeError, check
+from fedcore.ir._kinds import UnexpectedBlockError
 from fedcore.ir._rewrite import (
     canonical_names,
     free_names,
@@ -37,7 +38,7 @@ from fedcore.ir._serialize import (
     serialize_type,
     serialize_value,
 )
-from fedcore.ir._text import compact, formatted
+from fedcore.ir._text import compact, formatted, structural
 
 __all__ = [
     "Block",
@@ -54,6 +55,7 @@ __all__ = [
     "SerializationError",
     "Struct",
     "TreeError",
+    "UnexpectedBlockError",
     "canonical_names",
     "check",
     "compact",
@@ -71,6 +73,7 @@ __all__ = [
     "serialize_node",
     "serialize_type",
     "serialize_value",
+    "structural",
     "substitute",
     "walk",
     "with_children",

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
 from fedcore import structure
+from fedcore.ir._kinds import Kinds
 from fedcore.types import (
     FunctionType,
     PlacementLiteral,
@@ -23,7 +24,7 @@ from fedcore.types import (
 )
 
 
-class Node(TypedObject):
+class Node(Kinds, TypedObject):
     """A typed node of the tree. Equality, hash and children follow from the fields.
 
     Nodes have no slots, so that a derived type and the hash are found only once.
@@ -43,9 +44,49 @@ class Node(TypedObject):
         return tuple(found)
 
     def __str__(self) -> str:
+        return self.compact_representation()
+
+    def compact_representation(self) -> str:
+        """The tree on one line."""
         from fedcore.ir._text import compact  # _text prints every node class
 
         return compact(self)
+
+    def formatted_representation(self) -> str:
+        """The tree indented: a line for each local, each element, each argument."""
+        from fedcore.ir._text import formatted
+
+        return formatted(self)
+
+    def structural_representation(self) -> str:
+        """The tree drawn as a tree: the kind of each node, its children below it."""
+        from fedcore.ir._text import structural
+
+        return structural(self)
+
+    @property
+    def proto(self) -> bytes:
+        """The tree as bytes, see `fedcore.framework.serialize_computation`."""
+        from fedcore.ir._serialize import serialize_node
+
+        return serialize_node(self)
+
+    @classmethod
+    def from_proto(cls, computation_proto: bytes) -> Node:
+        """The tree that the bytes of `proto` hold.
+
+        Args:
+            computation_proto: Bytes; they may come from a stranger.
+
+        Returns:
+            The tree, with canonical names.
+
+        Raises:
+            SerializationError: If the bytes are damaged, or refused.
+        """
+        from fedcore.ir._serialize import deserialize_node
+
+        return deserialize_node(computation_proto)
 
 
 def _collect_nodes(value: Any, found: list[Node]) -> None:
@@ -153,10 +194,15 @@ class Placement(Node):
 
 @attrs.frozen(str=False, repr=False, slots=False, cache_hash=True)
 class Compiled(Node):
-    """A TensorFlow graph: self-contained bytes (see `fedcore.tensorflow`)."""
+    """A TensorFlow graph: self-contained bytes (see `fedcore.tensorflow`).
+
+    `python` is what it was traced from, where that is known: it is for people and for
+    debugging, and is neither compared nor written.
+    """
 
     graph: bytes
     type: FunctionType
+    python: Any = attrs.field(default=None, eq=False)
 
     def __repr__(self) -> str:
         return f"Compiled(<{len(self.graph)} bytes>, {self.type})"
@@ -174,12 +220,12 @@ class Data(Node):
 class Literal(Node):
     """A constant tensor: a serialised `TensorProto`, so that equal values are equal."""
 
-    proto: bytes
+    tensor: bytes
     type: TensorType
 
     @property
     def value(self) -> np.ndarray:
-        return tf.make_ndarray(tensor_pb2.TensorProto.FromString(self.proto))
+        return tf.make_ndarray(tensor_pb2.TensorProto.FromString(self.tensor))
 
     def __repr__(self) -> str:
         return f"Literal({self.value!r}, {self.type})"

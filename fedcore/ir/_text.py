@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from fedcore import structure
 from fedcore.ir._blocks import (
@@ -36,6 +37,52 @@ def formatted(node: Node, indent: str = "") -> str:
     lines: dict[int, str] = {}
     drive(_compact(node, lines))
     return drive(_formatted(node, indent, lines))
+
+
+def structural(node: Node) -> str:
+    """The tree drawn as a tree, without types: a line for each node."""
+    lines: list[str] = []
+    todo = [("", "", "", node)]
+    while todo:
+        lead, below, label, current = todo.pop()
+        lines.append(f"{lead}{label}{_kind(current)}")
+        children = list(_labelled(current))
+        for i, (name, child) in reversed(list(enumerate(children))):
+            last = i == len(children) - 1
+            todo.append(
+                (
+                    below + ("└─ " if last else "├─ "),
+                    below + ("   " if last else "│  "),
+                    name,
+                    child,
+                )
+            )
+    return "\n".join(lines)
+
+
+def _kind(node: Node) -> str:
+    match node:
+        case Reference(name, _):
+            return f"Ref({name})"
+        case Selection():
+            return f"Sel({_selector(node).lstrip('.').strip('[]')})"
+        case Lambda(parameter, _, _):
+            return f"Lambda({parameter or ''})"
+        case Intrinsic() | Compiled() | Data() | Literal() | Placement():
+            return _leaf(node)
+        case _:
+            return type(node).__name__
+
+
+def _labelled(node: Node) -> Iterator[tuple[str, Node]]:
+    match node:
+        case Block(local, result):
+            yield from ((f"{name}=", value) for name, value in local)
+            yield "in ", result
+        case Struct(elements, _):
+            yield from ((_label(name), item) for name, item in elements)
+        case _:
+            yield from (("", child) for child in node.children())
 
 
 def _compact(node: Node, known: dict[int, str]) -> Steps:
@@ -126,7 +173,7 @@ def _leaf(node: Node) -> str:
             return uri
         case Placement(literal):
             return literal.uri
-        case Compiled(graph, _):
+        case Compiled(graph):
             # Content, not identity: two traces of one function print alike.
             return f"graph#{hashlib.sha256(graph).hexdigest()[:8]}"
         case Data(uri, _):

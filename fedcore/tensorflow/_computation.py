@@ -12,6 +12,7 @@ from fedcore.computation import (
     ConcreteComputation,
     Unpack,
 )
+from fedcore.tensorflow._python import Python
 from fedcore.tensorflow._trace import trace
 from fedcore.types import Type
 
@@ -23,7 +24,8 @@ def _trace_computation(
     name: str,
 ) -> Computation:
     graph, type_ = trace(fn, parameter_type, unpack, name)
-    return ConcreteComputation(ir.Compiled(graph, type_), name)
+    python = Python(fn, unpack, name)
+    return ConcreteComputation(ir.Compiled(graph, type_, python), name)
 
 
 tf_computation = ComputationDecorator(

@@ -1,5 +1,8 @@
 """The types of values and computations, their text, and how they relate."""
 
+import importlib
+from typing import Any
+
 from fedcore.types._convert import at_clients, at_server, to_type
 from fedcore.types._infer import infer_unplaced_type, type_from_tensors
 from fedcore.types._parse import parse
@@ -46,6 +49,16 @@ from fedcore.types._values import (
 
 type_at_clients = at_clients
 type_at_server = at_server
+
+_SERIALIZATION = ("deserialize_type", "serialize_type")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SERIALIZATION:
+        # A seam that looks up: the bytes of a type are a message like that of a tree.
+        return getattr(importlib.import_module("fedcore.framework"), name)
+    raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+
 
 __all__ = [
     "CLIENTS",

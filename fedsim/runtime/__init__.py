@@ -1,5 +1,6 @@
 """What runs computations: the contexts of this machine, and the errors of running."""
 
+from fedcore.framework.executors_errors import CardinalityError
 from fedsim.runtime._context import (
     LocalContext,
     ReferenceContext,
@@ -7,7 +8,6 @@ from fedsim.runtime._context import (
     reference_context,
 )
 from fedsim.runtime._errors import ClientError, EmptyMeanError
-from fedsim.runtime._values import CardinalityError
 
 __all__ = [
     "CardinalityError",

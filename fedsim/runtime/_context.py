@@ -9,12 +9,13 @@ from typing import Any
 from fedcore import structure
 from fedcore.computation import ConcreteComputation
 from fedcore.context import SyncContext
+from fedcore.framework.executors_errors import CardinalityError
 from fedcore.types import CLIENTS, FederatedType, StructType, Type
 from fedsim.runtime._fused import FusedWorkers
 from fedsim.runtime._plan import plan_of, run_plan
 from fedsim.runtime._reference import Reference
 from fedsim.runtime._seeds import fold
-from fedsim.runtime._values import CardinalityError, Placed, from_python, to_python
+from fedsim.runtime._values import Placed, from_python, to_python
 
 
 class ReferenceContext(SyncContext):

@@ -26,10 +26,6 @@ from fedcore.types import (
 )
 
 
-class CardinalityError(ValueError):
-    """The numbers of clients that a call's arguments give do not agree."""
-
-
 @attrs.frozen(eq=False)
 class Placed:
     """A federated value: one member for each client, or one that all places share."""
