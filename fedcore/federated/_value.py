@@ -332,18 +332,24 @@ def node_of(value: Value) -> ir.Node:
     """
     here = current_trace("fedcore.Value")
     if not here.sees(value._trace):
-        raise ContextError(
-            f"A value of type `{value.type_signature}` is used outside of the federated "
-            "computation in which it was made.\n"
-            "Pass it as an argument, or return it from there."
-        )
+        raise _out_of_scope(value, "Pass it as an argument, or return it from there.")
     return value.comp
+
+
+def _out_of_scope(value: Value, remedy: str) -> ContextError:
+    return ContextError(
+        f"A value of type `{value.type_signature}` is used outside of the federated "
+        f"computation in which it was made.\n{remedy}"
+    )
 
 
 def _arithmetic(op: Callable[..., Any], left: Any, right: Any = None) -> Value:
     """Applies `op` tensor by tensor; a Python number goes with every tensor."""
     from fedcore.federated._intrinsics import federated_map
 
+    if not isinstance(get_context_stack().current_or_none(), Trace):
+        used = left if isinstance(left, Value) else right
+        raise _out_of_scope(used, "A `tf_computation` needs to take it as an argument.")
     number = bool | int | float | complex | np.generic
     if right is None:
         function, operand = on_tensors(op), left
