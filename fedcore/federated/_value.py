@@ -330,16 +330,17 @@ def node_of(value: Value) -> ir.Node:
     Raises:
         ContextError: If the value belongs to a trace that this one is not inside of.
     """
-    here = current_trace("fedcore.Value")
-    if not here.sees(value._trace):
-        raise _out_of_scope(value, "Pass it as an argument, or return it from there.")
+    here = get_context_stack().current_or_none()
+    if not (isinstance(here, Trace) and here.sees(value._trace)):
+        raise _out_of_scope(value)
     return value.comp
 
 
-def _out_of_scope(value: Value, remedy: str) -> ContextError:
+def _out_of_scope(value: Value) -> ContextError:
     return ContextError(
         f"A value of type `{value.type_signature}` is used outside of the federated "
-        f"computation in which it was made.\n{remedy}"
+        "computation in which it was made.\n"
+        "Pass it as an argument, also to a `tf_computation`, or return it."
     )
 
 
@@ -348,8 +349,7 @@ def _arithmetic(op: Callable[..., Any], left: Any, right: Any = None) -> Value:
     from fedcore.federated._intrinsics import federated_map
 
     if not isinstance(get_context_stack().current_or_none(), Trace):
-        used = left if isinstance(left, Value) else right
-        raise _out_of_scope(used, "A `tf_computation` needs to take it as an argument.")
+        raise _out_of_scope(left if isinstance(left, Value) else right)
     number = bool | int | float | complex | np.generic
     if right is None:
         function, operand = on_tensors(op), left
