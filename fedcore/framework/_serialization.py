@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
 from fedcore import ir
 from fedcore.computation import Computation, ConcreteComputation
+from fedcore.tensorflow._graph import pack, unpack
 from fedcore.types import Type
 
 
@@ -48,7 +51,18 @@ def deserialize_computation(
         SerializationError: If the bytes are damaged, or refused.
     """
     node = ir.deserialize_node(computation_proto, allow_side_effects=allow_side_effects)
-    return ConcreteComputation(node, "deserialized")
+    return ConcreteComputation(ir.rewrite(node, _name_functions_anew), "deserialized")
+
+
+def _name_functions_anew(node: ir.Node) -> ir.Node:
+    """Functions inside a graph are named by their content, whoever wrote the bytes.
+
+    A process knows one function of a name: a stranger's must not pass for, nor hide
+    behind, one of ours.
+    """
+    if isinstance(node, ir.Compiled):
+        return attrs.evolve(node, graph=pack(unpack(node.graph)))
+    return node
 
 
 def deserialize_type(type_proto: bytes) -> Type:

@@ -29,6 +29,9 @@ _NAMES_OF_A_TABLE = ("container", "shared_name", "use_node_name_sharing")
 _PROCESS_ATTRIBUTES = ("_class", "_gradient_op_type")
 _PROCESS_FUNCTION_ATTRIBUTES = ("forward_function_name", "backward_function_name")
 
+# A name that this module gave: naming it anew keeps its base, so `canonical` is
+# idempotent.
+_CANONICAL_NAME = re.compile(r"fn_(.*)_[0-9a-f]{20}")
 _WRAPPING = re.compile(r"(__)?(inference|forward|backward)_|_\d+(?=_|$)|[^A-Za-z0-9_]")
 
 
@@ -148,7 +151,8 @@ class _Namer:
         _number_placeholders(function)
         function.signature.name = "f"
         content = function.SerializeToString(deterministic=True)
-        base = _WRAPPING.sub("", name)[:40]
+        ours = _CANONICAL_NAME.fullmatch(name)
+        base = ours[1] if ours else _WRAPPING.sub("", name)[:40]
         new_name = f"fn_{base}_{hashlib.sha256(content).hexdigest()[:20]}"
         function.signature.name = new_name
         self._new_names[name] = new_name
