@@ -6,7 +6,12 @@ from collections import OrderedDict
 
 import tensorflow as tf
 
-from fedcore.aggregators._checks import inner_factory, value_type_of, weight_type_of
+from fedcore.aggregators._checks import (
+    float_type_of,
+    inner_factory,
+    result_of,
+    weight_type_of,
+)
 from fedcore.aggregators.factory import (
     UnweightedAggregationFactory,
     WeightedAggregationFactory,
@@ -26,7 +31,6 @@ from fedcore.types import (
     TensorType,
     Type,
     at_clients,
-    is_structure_of_floats,
 )
 
 
@@ -68,7 +72,7 @@ class MeanFactory(WeightedAggregationFactory):
         Raises:
             TypeError: If T is not a structure of floats, or W not a scalar number.
         """
-        value_type = _floats(self, value_type)
+        value_type = float_type_of(self, value_type)
         weight_type = weight_type_of(self, weight_type)
         multiply = arithmetic.multiply(value_type, weight_type)
         value_sum = self._value_sum.create(multiply.type_signature.result)
@@ -147,7 +151,7 @@ class UnweightedMeanFactory(UnweightedAggregationFactory):
         Raises:
             TypeError: If T is not a structure of floats.
         """
-        value_type = _floats(self, value_type)
+        value_type = float_type_of(self, value_type)
         value_sum = self._value_sum.create(value_type)
         count_sum = self._count_sum.create(TensorType(tf.int32))
         divide = _division(value_sum, count_sum, no_nan=False)
@@ -176,19 +180,9 @@ class UnweightedMeanFactory(UnweightedAggregationFactory):
         return AggregationProcess(initialize_fn, next_fn)
 
 
-def _floats(factory, value_type: Type) -> Type:
-    value_type = value_type_of(factory, value_type)
-    if not is_structure_of_floats(value_type):
-        raise TypeError(
-            f"`{type(factory).__name__}.create` needs a structure of floats as "
-            f"`value_type`, found `{value_type}`.\nCast on the clients first."
-        )
-    return value_type
-
-
 def _division(value_sum: AggregationProcess, divisor: AggregationProcess, no_nan: bool):
-    total = value_sum.next.type_signature.result.result.member
-    weight = divisor.next.type_signature.result.result.member
+    total = result_of(value_sum)
+    weight = result_of(divisor)
     if not no_nan:
         return arithmetic.divide(total, weight)
 
