@@ -210,7 +210,7 @@ def _at_server(member: Type) -> FederatedType:
 # --- Moving and mapping -------------------------------------------------------------
 
 
-@intrinsic(body=lambda value, placement: _value_at_clients(value))
+@intrinsic(body=lambda value: _value_at_clients(value))
 def federated_value(value: Any, placement: PlacementLiteral) -> Value:
     """Places a value that is not placed yet.
 
@@ -835,19 +835,14 @@ def body_of(intrinsic_node: ir.Intrinsic) -> ir.Lambda | None:
     operator = INTRINSICS.get(intrinsic_node.uri)
     if operator is None or operator.body is None:
         return None
-    return _trace_body(operator, intrinsic_node.type)
-
-
-def _trace_body(operator: Operator, type_: FunctionType) -> ir.Lambda | None:
-    parameter = type_.parameter
-    if operator.uri == "federated_value":
+    body, type_ = operator.body, intrinsic_node.type
+    if operator.function is federated_value:
+        # At the server it is primitive; its one argument may itself be a structure.
         if type_.result.placement is SERVER:
             return None
-        return trace_call(_value_at_clients, parameter, None, None)
-    if isinstance(parameter, StructType):  # several arguments, in order
-        body = operator.body
-        return trace_call(lambda arguments: body(*arguments), parameter, None, None)
-    return trace_call(operator.body, parameter, None, None)
+    elif isinstance(type_.parameter, StructType):
+        return trace_call(lambda packed: body(*packed), type_.parameter, None, None)
+    return trace_call(body, type_.parameter, None, None)
 
 
 def data(uri: str, type_spec: Any) -> Value:

@@ -577,6 +577,7 @@ def test_every_operator_is_public_and_documented():
         (lambda x: fedcore.federated_secure_modular_sum(x, 5), INTS),
         (fedcore.sequence_sum, SequenceType(tf.int32)),
         (lambda x: fedcore.federated_value(x, CLIENTS), tf.int32),
+        (lambda x: fedcore.federated_value(x, CLIENTS), [tf.int32, tf.bool]),
     ],
 )
 def test_a_body_has_the_type_of_its_operator(fn, type_):
