@@ -2,6 +2,8 @@
 
 from fedsim.datasets import download, emnist
 from fedsim.datasets.client_data import ClientData
+from fedsim.datasets.client_dataset import ClientDataset
+from fedsim.datasets.columnar import Columns, open_or_build
 from fedsim.datasets.file_per_user import FilePerUserClientData
 from fedsim.datasets.mixing import (
     build_dataset_mixture,
@@ -18,6 +20,8 @@ from fedsim.datasets.transforming import TransformingClientData
 
 __all__ = [
     "ClientData",
+    "ClientDataset",
+    "Columns",
     "FilePerUserClientData",
     "SqlClientData",
     "TestClientData",
@@ -28,5 +32,6 @@ __all__ = [
     "download",
     "emnist",
     "load_and_parse_sql_client_data",
+    "open_or_build",
     "save_to_sql_client_data",
 ]

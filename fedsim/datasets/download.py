@@ -14,8 +14,6 @@ import http.client
 import lzma
 import os
 import pathlib
-import stat
-import sys
 import tempfile
 import time
 import urllib.error
@@ -24,7 +22,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 
 from absl import logging
-from tqdm import auto as tqdm
+
+from fedsim.datasets._places import is_writable, path_key, progress_bar
 
 try:
     import fcntl
@@ -100,7 +99,7 @@ def get_compressed_file(
                 f"(offline=True or FEDSIM_OFFLINE).\nPut the file there from {url}, or "
                 "give the directory that has it as `cache_dir`."
             )
-        if directory.is_dir() and not _is_writable(directory):
+        if directory.is_dir() and not is_writable(directory):
             raise DownloadError(
                 f"`{filename}` is not in `{directory}`, which is read-only.\n"
                 "Give the directory that has the file, or one that can be written, as "
@@ -114,7 +113,7 @@ def get_compressed_file(
             timeout=timeout,
             retries=retries,
         )
-    if not _is_writable(directory):
+    if not is_writable(directory):
         unpacked = _elsewhere(packed)
     return str(unpack(packed, unpacked))
 
@@ -223,7 +222,7 @@ def unpack(
 def _decompress(source, target, packed: pathlib.Path) -> None:
     # The bar counts packed bytes: the size of the result is often not recorded.
     with (
-        _progress(packed.stat().st_size, 0, f"Unpacking {packed.name}") as bar,
+        progress_bar(packed.stat().st_size, f"Unpacking {packed.name}") as bar,
         lzma.open(source) as data,
     ):
         while chunk := data.read(_CHUNK):
@@ -305,7 +304,7 @@ def _receive(response, part: pathlib.Path, start: int, total: int | None) -> Non
     name = f"Downloading {part.name.removesuffix('.part')}"
     with (
         open(part, "ab" if start else "wb") as target,
-        _progress(total, start, name) as bar,
+        progress_bar(total, name, start) as bar,
     ):
         while chunk := response.read(_CHUNK):
             target.write(chunk)
@@ -362,19 +361,6 @@ def _locked(path: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def _progress(total: int | None, start: int, name: str):
-    # None: on a terminal only. A notebook is none, but shows bars.
-    disable = False if "ipykernel" in sys.modules else None
-    return tqdm.tqdm(
-        total=total,
-        initial=start,
-        desc=name,
-        unit="B",
-        unit_scale=True,
-        disable=disable,
-    )
-
-
 def _flush(file) -> None:
     file.flush()
     os.fsync(file.fileno())
@@ -394,12 +380,6 @@ def _is_offline(offline: bool | None) -> bool:
     return os.environ.get("FEDSIM_OFFLINE", "").lower() not in ("", "0", "false")
 
 
-def _is_writable(directory: pathlib.Path) -> bool:
-    # The mode counts for the superuser too: a read-only directory is meant so.
-    mode = stat.S_IMODE(directory.stat().st_mode)
-    return bool(mode & 0o222) and os.access(directory, os.W_OK)
-
-
 def _make_directory(directory: pathlib.Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -412,7 +392,4 @@ def _make_directory(directory: pathlib.Path) -> None:
 
 def _elsewhere(packed: pathlib.Path) -> pathlib.Path:
     """Where a packed file of a read-only directory is unpacked."""
-    status = packed.stat()
-    key = f"{packed.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    return default_cache_dir() / "unpacked" / name / packed.stem
+    return default_cache_dir() / "unpacked" / path_key(packed) / packed.stem

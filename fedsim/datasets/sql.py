@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import contextlib
+import hashlib
 import math
 import os
+import pathlib
+import re
 import sqlite3
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from fedsim.datasets._client_columns import file_fingerprint, saved_beside
+from fedsim.datasets._places import progress_bar
 from fedsim.datasets.client_data import ClientData, checked_ids, spec_text
+from fedsim.datasets.columnar import Columns
 
 _MAGIC = b"SQLite format 3\x00"
+_CONVERSION = 1  # another number when the same file would give other columns
 _NO_SPLIT = "default_split"
 _SCHEMA = """
 CREATE TABLE examples (
@@ -92,6 +100,34 @@ class SqlClientData(ClientData):
         with self._connect() as connection:
             return [row[0] for row in connection.execute(query, (client_id,))]
 
+    @property
+    def path(self) -> pathlib.Path:
+        return pathlib.Path(self._path)
+
+    def all_serialized_examples(self) -> Iterator[tuple[str, list[bytes]]]:
+        """Each client's rows, client after client as `client_ids` has them."""
+        where = "" if self._split_name is None else "WHERE split_name = ?"
+        split = () if self._split_name is None else (self._split_name,)
+        with self._connect() as connection:
+            # Row numbers alone are sorted: the rows themselves may be gigabytes.
+            places = {client_id: array.array("q") for client_id in self._ids}
+            for client_id, row in connection.execute(
+                f"SELECT client_id, rowid FROM examples {where};", split
+            ):
+                if client_id in places:
+                    places[client_id].append(row)
+            one = "SELECT serialized_example_proto FROM examples WHERE rowid = ?;"
+            for client_id in self._ids:
+                rows = sorted(places.pop(client_id))
+                yield (
+                    client_id,
+                    [connection.execute(one, (row,)).fetchone()[0] for row in rows],
+                )
+
+    @property
+    def split_name(self) -> str | None:
+        return self._split_name
+
     def _read_client_ids(self) -> list[str]:
         with self._connect() as connection:
             splits = collections.defaultdict(set)
@@ -164,8 +200,31 @@ class _ParsedSqlClientData(ClientData):
         )
 
     def _columns(self, client_id: str) -> collections.OrderedDict[str, tf.Tensor]:
-        rows = self._serialized.serialized_examples(client_id)
+        return self._parsed(self._serialized.serialized_examples(client_id))
+
+    def _parsed(self, rows: list[bytes]) -> collections.OrderedDict[str, tf.Tensor]:
         return _parse(tf.constant(rows, tf.string, shape=[len(rows)]), self._spec)
+
+    def _make_columns(self) -> Columns:
+        source = self._serialized
+        what = f"{source.split_name!r} {_CONVERSION} {spec_text(self._spec)}"
+        digest = hashlib.sha256(what.encode()).hexdigest()[:12]
+        name = re.sub(r"\W", "_", source.split_name or "all_splits")[:64]
+        return saved_beside(
+            source.path,
+            f"{name}-{digest}",
+            f"{file_fingerprint(source.path)} {what}",
+            self._all_clients,
+        )
+
+    def _all_clients(self) -> Iterator[tuple[str, Any]]:
+        total = len(self.client_ids)
+        name = f"Converting {self._serialized.path.name} (once)"
+        with progress_bar(total, name, unit="client") as bar:
+            for client_id, rows in self._serialized.all_serialized_examples():
+                columns = self._parsed(rows)
+                yield client_id, tf.nest.map_structure(lambda c: c.numpy(), columns)
+                bar.update(1)
 
 
 def load_and_parse_sql_client_data(
@@ -389,7 +448,7 @@ def _quoted(client_id) -> tf.Tensor:
     return tf.strings.regex_replace(client_id, "'", "''")
 
 
-def _row_shape(batch: list[int], spec: tf.TensorSpec, serialized: tf.Tensor):
+def _row_shape(batch: list[Any], spec: tf.TensorSpec, serialized: tf.Tensor):
     # -1 cannot be inferred where a feature has no entries.
     if batch and 0 in spec.shape:
         batch = [tf.shape(serialized)[0]]

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from fedsim.datasets._embedded import embedded_dataset_fn
 from fedsim.datasets.client_data import ClientData, checked_ids, spec_text
+from fedsim.datasets.columnar import Columns
 
 
 class TestClientData(ClientData):
@@ -82,6 +83,9 @@ class TestClientData(ClientData):
         """One client's examples as one array per feature."""
         self._check_client_id(client_id)
         return self._columns[client_id]
+
+    def _make_columns(self) -> Columns:
+        return Columns.from_clients(self._columns.items())
 
 
 def _columns(value: Any, client_id: str) -> Any:

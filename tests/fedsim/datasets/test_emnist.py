@@ -248,3 +248,41 @@ def test_load_synthetic_errors():
     train, _ = emnist.load_synthetic(num_writers=3)
     with pytest.raises(ValueError, match="needs one of the 3 client ids"):
         train.create_tf_dataset_for_client("writer_00003")
+
+
+# Either, and it says which.
+
+
+def test_load_synthetic_by_name(capsys):
+    train, test = emnist.load("synthetic", seed=5)
+    assert capsys.readouterr().out == "Data: generated digits of 100 writers.\n"
+    expected, _ = emnist.load_synthetic(seed=5)
+    client_id = train.client_ids[7]
+    assert test.client_ids == train.client_ids
+    np.testing.assert_array_equal(
+        train.client_columns(client_id)["pixels"],
+        expected.client_columns(client_id)["pixels"],
+    )
+
+
+@pytest.mark.parametrize("source", ["auto", "emnist"])
+def test_load_takes_the_real_set_from_the_cache(emnist_cache, capsys, source):
+    train, test = emnist.load(source, cache_dir=emnist_cache)
+    assert capsys.readouterr().out == "Data: real EMNIST digits of 104 writers.\n"
+    assert len(train.client_ids) == len(test.client_ids) == 104
+
+
+def test_load_auto_falls_back_and_says_why(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FEDSIM_OFFLINE", "1")
+    train, _ = emnist.load(cache_dir=str(tmp_path))
+    said = capsys.readouterr().out
+    assert said.startswith("Data: generated digits of 100 writers (the real set cannot")
+    assert "downloads are switched off" in said
+    assert train.client_ids[0] == "writer_00000"
+    with pytest.raises(DownloadError, match="downloads are switched off"):
+        emnist.load("emnist", cache_dir=str(tmp_path))
+
+
+def test_load_knows_three_sources():
+    with pytest.raises(ValueError, match="auto, emnist or synthetic, found 'mnist'"):
+        emnist.load("mnist")
