@@ -60,12 +60,13 @@ class ConcreteComputation(Computation):
                 f"A computation needs a tree of functional type, found `{node.type}`."
             )
         self.node = node
+        self._type_signature: FunctionType = node.type
         self.source = source
         self.__name__ = name
 
     @property
     def type_signature(self) -> FunctionType:
-        return self.node.type
+        return self._type_signature
 
     def to_building_block(self) -> ir.Node:
         """The computation's tree in the intermediate representation."""

@@ -8,7 +8,7 @@ import contextlib
 import contextvars
 import importlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 _NO_CONTEXT = (
@@ -77,13 +77,16 @@ class ContextStack:
         installed = self._installed.get()
         if installed:
             return installed[-1]
-        if self._default is None:
-            with self._lock:
-                if self._default is None:
-                    # The one seam that looks up: fedcore alone is enough to run.
-                    runtime = importlib.import_module("fedsim.runtime")
-                    self._default = runtime.local_context()
-        return self._default
+        return self._default or self._make_default()
+
+    def _make_default(self) -> Context:
+        with self._lock:
+            default = self._default
+            if default is None:
+                # The one seam that looks up: fedcore alone is enough to run.
+                runtime = importlib.import_module("fedsim.runtime")
+                default = self._default = runtime.local_context()
+            return default
 
     def current_or_none(self) -> Context | None:
         """As `current`, but never makes the default context."""
@@ -91,7 +94,7 @@ class ContextStack:
         return installed[-1] if installed else self._default
 
     @contextlib.contextmanager
-    def install(self, ctx: Context) -> Iterator[Context]:
+    def install(self, ctx: Context) -> Generator[Context, None, None]:
         """Makes `ctx` current for the `with` block; it never leaks out of it."""
         _check_context("install", ctx)
         before = self._installed.get()

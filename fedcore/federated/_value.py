@@ -113,6 +113,9 @@ class Value(TypedObject):
     element on unplaced values and on values of one placement; a function is called.
     """
 
+    _node: ir.Node
+    _trace: Trace | None
+
     # Makes NumPy leave `array + value` to `__radd__`.
     __array_ufunc__ = None
 
@@ -359,7 +362,7 @@ def _arithmetic(op: Callable[..., Any], left: Any, right: Any = None) -> Value:
         function, operand = on_tensors(lambda t: op(left, t)), right
     else:
         function, operand = on_pairs(op), to_value([left, right])
-        _check_operands(*operand.type_signature)
+        _check_operands(operand[0].type_signature, operand[1].type_signature)
     type_ = operand.type_signature
     if isinstance(type_, StructType) and len(type_):
         type_ = type_[0]

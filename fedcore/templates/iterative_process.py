@@ -53,7 +53,7 @@ class IterativeProcess:
             )
         self._next_is_multi_arg = self._takes_several(next_is_multi_arg)
         parameter = next_fn.type_signature.parameter
-        self._state_type = parameter[0] if self._next_is_multi_arg else parameter
+        self._state_type: Type = parameter[0] if self._next_is_multi_arg else parameter
         self._check_states()
 
     def _takes_several(self, several: bool | None) -> bool:
