@@ -20,6 +20,7 @@ from fedcore.compiler._program import (
 )
 from fedcore.compiler._steps import ClientStep, Plan, ServerStep
 from fedcore.tensorflow import _compose, _graph, _private
+from fedcore.tensorflow._masked import masked_of
 from fedcore.types import TensorType
 
 
@@ -92,7 +93,19 @@ def _one_graph(
     graph = compose_ops(group, inputs, outputs, types)
     first = group[0]
     parts = tuple(group) if len(group) > 1 else ()
-    return Graph(outputs, first.at_clients, first.operator, graph, inputs, parts)
+    masked = None
+    if isinstance(first, Graph) and not parts and outputs == first.outputs:
+        # Its inputs in another order would not fit the mask's graph.
+        masked = masked_of(first.graph) if inputs == first.inputs else None
+    return Graph(
+        outputs,
+        first.at_clients,
+        first.operator,
+        graph,
+        inputs,
+        parts,
+        None if masked is None else _compose.prune(masked),
+    )
 
 
 def compose_ops(

@@ -56,7 +56,7 @@ class Op:
                 yield from _names(getattr(self, field.name))
 
 
-_NOT_USES = ("outputs", "at_clients", "operator", "parts")
+_NOT_USES = ("outputs", "at_clients", "operator", "parts", "masked")
 
 
 def _names(value: Any) -> Iterator[str]:
@@ -81,11 +81,13 @@ class Graph(Op):
         graph: Graph bytes, see `fedcore.tensorflow`.
         inputs: The names of its arguments.
         parts: The lines it was composed of, to find the one that failed; or none.
+        masked: The same with a mask for the rows of a batch, if there is such a graph.
     """
 
     graph: bytes = attrs.field(repr=False)
     inputs: tuple[str, ...]
     parts: tuple[Op, ...] = ()
+    masked: bytes | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(eq=False)

@@ -100,6 +100,8 @@ class LocalContext(SyncContext):
             same calls give the same bits. Drawn afresh if None.
         default_num_clients: How many clients a computation has whose arguments do not
             say it.
+        xla: Whether XLA may compile client work: where every operation is fit for it if
+            None; True asks for it in any case, False never uses it.
     """
 
     def __init__(
@@ -108,13 +110,14 @@ class LocalContext(SyncContext):
         workers: int | None = None,
         seed: int | None = None,
         default_num_clients: int = 0,
+        xla: bool | None = None,
     ):
         _check_number("workers", workers, 1)
         _check_number("default_num_clients", default_num_clients, 0)
         self._default_num_clients = default_num_clients
         self._seed = secrets.randbits(62) if seed is None else seed
         self._calls = itertools.count()
-        self._workers = FusedWorkers(workers)
+        self._workers = FusedWorkers(workers, xla)
 
     def invoke(self, comp: ConcreteComputation, arg: Any) -> Any:
         """Runs `comp` on `arg`; see `fedcore.context.SyncContext.invoke`."""
@@ -149,6 +152,7 @@ def local_context(
     workers: int | None = None,
     seed: int | None = None,
     default_num_clients: int = 0,
+    xla: bool | None = None,
 ) -> LocalContext:
     """A context that runs computations on this machine, in threads, as fast as it can.
 
@@ -158,12 +162,14 @@ def local_context(
         seed: The root of unseeded draws; drawn afresh if None.
         default_num_clients: The number of clients of a computation whose arguments do
             not say it.
+        xla: Whether XLA may compile client work: where every operation is fit for it if
+            None; True asks for it in any case, False never uses it.
 
     Returns:
         A context for `fedcore.context.use` or `fedcore.framework.set_default_context`.
     """
     return LocalContext(
-        workers=workers, seed=seed, default_num_clients=default_num_clients
+        workers=workers, seed=seed, default_num_clients=default_num_clients, xla=xla
     )
 
 

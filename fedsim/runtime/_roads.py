@@ -1,0 +1,214 @@
+"""Which road a client step takes: a rule on what it holds, never a timing.
+
+The road shows in the last bits of a result, so it rests on the step, on the kind of its
+arguments and on the context's options alone.
+
+1. *columnar*: every sequence is a `ClientDataset` with one pipeline for all clients, all
+   else are tensors of one shape, and the work is graphs and passes over those sequences.
+   XLA compiles it if every operation is fine there, and the last batches of clients can
+   be treated: there is no smaller one, or the model's step takes a mask, or every
+   operation is right at a length known at run time. The first time, a task is run
+   without XLA too; if the results differ, XLA is not used.
+2. *tf.data*: passes over any other dataset are drained in C++ (see `_drained`).
+3. *general*: line by line.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import tensorflow as tf
+
+from fedcore.compiler import ClientStep, Graph, Op, Reduce
+from fedcore.tensorflow._graph import unpack
+from fedcore.tensorflow._ops import op_names
+from fedcore.types import SequenceType, TensorType
+from fedsim.datasets.client_dataset import ClientDataset, same_pipeline
+from fedsim.runtime._columnar import DYNAMIC, EVEN, EXACT, MASKED
+from fedsim.runtime._drained import drained_loop
+from fedsim.runtime._workers import Clients
+from fedsim.runtime._xla import FINE, FINE_AT_ANY_LENGTH, unfit
+
+COLUMNAR, TF_DATA, GENERAL = "columnar", "tf.data", "general"
+
+
+@attrs.frozen
+class Road:
+    """How a client step runs.
+
+    Attributes:
+        name: `columnar`, `tf.data` or `general`.
+        tail: On the columnar road, how smaller batches are treated (see `_columnar`).
+        reason: Why not a faster one; empty if it is the fastest.
+    """
+
+    name: str
+    tail: str | None = None
+    reason: str = ""
+
+    @property
+    def compiled(self) -> bool:
+        """Whether XLA compiles it."""
+        return self.tail not in (None, EXACT)
+
+    def __str__(self) -> str:
+        how = ""
+        if self.name == COLUMNAR:
+            how = f", XLA ({self.tail})" if self.compiled else ", graph"
+        return self.name + how + (f": {self.reason}" if self.reason else "")
+
+
+def road_of(step: ClientStep, clients: Clients, xla: bool | None) -> Road:
+    """The road of a step with these clients.
+
+    Args:
+        step: The step.
+        clients: At least one.
+        xla: Whether XLA may compile; by its operations if None.
+    """
+    reason = _not_columnar(step) or _not_alike(step, clients)
+    if reason:
+        loops = [op for op in step.work if isinstance(op, Reduce)]
+        drained = [op for op in loops if drained_loop(op, step.types) is not None]
+        return Road(TF_DATA if drained else GENERAL, None, reason)
+    datasets = [
+        value
+        for name in step.inputs
+        if isinstance(value := clients.values[name][0], ClientDataset)
+    ]
+    return _with_tail(step, datasets, xla)
+
+
+def _with_tail(
+    step: ClientStep, datasets: list[ClientDataset], xla: bool | None
+) -> Road:
+    if xla is False:
+        return Road(COLUMNAR, EXACT, "XLA is switched off")
+    ops = set(_ops(step))
+    for dataset in datasets:
+        ops.update(op for fn in dataset.form.batch_maps for op in _map_ops(fn))
+    wrong = unfit(ops, FINE)
+    if wrong and not xla:
+        return Road(COLUMNAR, EXACT, f"`{wrong}` is not fit for XLA")
+    forms = [dataset.form for dataset in datasets]
+    if all(form.batch_size is None or form.drop_remainder for form in forms):
+        return Road(COLUMNAR, EVEN)
+    passes = [op for op in step.work if isinstance(op, Reduce)]
+    if all(op.step.ops and op.step.ops[0].masked for op in passes):
+        return Road(COLUMNAR, MASKED)
+    wrong = unfit(ops, FINE_AT_ANY_LENGTH)
+    if wrong and not xla:
+        reason = f"`{wrong}` may be wrong under XLA on a smaller batch"
+        return Road(COLUMNAR, EXACT, reason)
+    return Road(COLUMNAR, DYNAMIC)
+
+
+_reasons: weakref.WeakKeyDictionary[ClientStep, str] = weakref.WeakKeyDictionary()
+
+
+def _not_columnar(step: ClientStep) -> str:
+    if step not in _reasons:
+        _reasons[step] = next(_obstacles(step), "")
+    return _reasons[step]
+
+
+def _obstacles(step: ClientStep) -> Iterator[str]:
+    """What in a step keeps it from the columnar road."""
+    sequences = {n for n in step.inputs if isinstance(step.types[n], SequenceType)}
+    if not sequences:
+        yield "no client has a dataset"
+    for op in step.work:
+        if isinstance(op, Reduce) and op.sequence[0] in sequences:
+            inner, outer = op.step.ops, (*op.zero, *op.outputs, *op.step.free())
+            if not all(isinstance(o, Graph) for o in inner):
+                yield "a step over a dataset holds a loop of its own"
+            if any(isinstance(o, Graph) and unpack(o.graph).seed for o in inner):
+                yield "each step over a dataset draws randomness without a seed"
+            names = (*outer, *(n for o in inner for n in o.outputs))
+        elif isinstance(op, Graph):
+            names = (*op.inputs, *op.outputs)
+        else:
+            yield f"there is a `{type(op).__name__}` in it"
+            return
+        if any(isinstance(step.types[n], SequenceType) for n in names):
+            yield "a graph takes or makes a dataset"
+    if not all(isinstance(o, Graph) for o in (*step.accumulate.ops, *step.merge.ops)):
+        yield "an aggregation holds a loop"
+    for name in (*step.keep, *step.totals):
+        if not _is_regular(step.types[name]):
+            yield f"a value of type `{step.types[name]}` has no fixed size"
+    for name in step.shared:
+        if not isinstance(step.types[name], TensorType):
+            yield "the server sends a dataset"
+
+
+def _is_regular(type_: Any) -> bool:
+    return (
+        isinstance(type_, TensorType)
+        and type_.shape.is_fully_defined()
+        and type_.dtype not in (tf.string, tf.variant)
+    )
+
+
+def _not_alike(step: ClientStep, clients: Clients) -> str:
+    """Why clients' values cannot be stacked."""
+    for name in step.inputs:
+        values = clients.values[name]
+        first = values[0]
+        if isinstance(step.types[name], SequenceType):
+            if not isinstance(first, ClientDataset):
+                return f"a client's data is a `{type(first).__name__}`"
+            if first.no_plan_reason:
+                return first.no_plan_reason
+            if first.form.row_maps:
+                return "a `map` comes before `batch`"
+            if not all(
+                isinstance(v, ClientDataset) and same_pipeline(first, v) for v in values
+            ):
+                return "clients' datasets differ in more than their rows"
+        elif step.types[name].dtype == tf.string:
+            return "a client's value is a string"
+        elif any(v.shape != first.shape for v in values):
+            return "clients' values differ in shape"
+    return ""
+
+
+_step_ops: weakref.WeakKeyDictionary[ClientStep, frozenset[str]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _ops(step: ClientStep) -> frozenset[str]:
+    if step not in _step_ops:
+        lines = [*step.work, *step.accumulate.ops]
+        _step_ops[step] = frozenset(n for op in lines for n in _line_ops(op))
+    return _step_ops[step]
+
+
+def _line_ops(op: Op) -> Iterator[str]:
+    if isinstance(op, Reduce):
+        for inner in op.step.ops:
+            yield from _line_ops(inner)
+    elif isinstance(op, Graph):
+        yield from op_names(unpack(op.graph).graph_def)
+        if op.masked is not None:
+            yield from op_names(unpack(op.masked).graph_def)
+
+
+_maps: weakref.WeakKeyDictionary[Any, frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def _map_ops(fn: Any) -> frozenset[str]:
+    if fn not in _maps:
+        call = tf.function(functools.partial(_apply, fn), autograph=False)
+        graph = call.get_concrete_function(fn.input_spec).graph
+        _maps[fn] = op_names(graph.as_graph_def())
+    return _maps[fn]
+
+
+def _apply(fn: Any, element: Any) -> Any:
+    return fn(element)
