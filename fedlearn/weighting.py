@@ -21,12 +21,13 @@ Weighting = ClientWeighting | Callable[[Any], tf.Tensor]
 
 def check_weighting(client_weighting: Any) -> Weighting:
     """Raises TypeError unless it is a `ClientWeighting` or a function."""
-    if isinstance(client_weighting, ClientWeighting) or callable(client_weighting):
-        return client_weighting
-    raise TypeError(
-        "`client_weighting` needs to be a `ClientWeighting` or a function of the client's "
-        f"unfinalized metrics, found `{client_weighting!r}`."
-    )
+    known = isinstance(client_weighting, ClientWeighting) or callable(client_weighting)
+    if not known:
+        raise TypeError(
+            "`client_weighting` needs to be a `ClientWeighting` or a function of the "
+            f"client's unfinalized metrics, found `{client_weighting!r}`."
+        )
+    return client_weighting
 
 
 def weight_of(

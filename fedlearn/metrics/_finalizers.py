@@ -59,7 +59,7 @@ def metric_constructor(metric: Any) -> Callable[[], keras.metrics.Metric]:
         )
 
     def construct() -> keras.metrics.Metric:
-        made = metric()
+        made: Any = metric()
         if not is_metric(made):
             raise TypeError(
                 f"A metric constructor needs to make a `keras.metrics.Metric`, found "

@@ -23,7 +23,7 @@ class Term:
     name: str | None = None
 
     def __call__(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        value = self.loss(self._select(y_true), self._select(y_pred))
+        value: Any = self.loss(self._select(y_true), self._select(y_pred))
         if value.shape.rank == 1 and value.shape[0] == 0:
             value = tf.reduce_sum(value)  # Keras does not reduce an empty batch
         if value.shape.rank not in (0, None):
