@@ -19,7 +19,7 @@ class ClientWeighting(enum.Enum):
 Weighting = ClientWeighting | Callable[[Any], tf.Tensor]
 
 
-def check_weighting(client_weighting: Any) -> Weighting:
+def check_weighting(client_weighting: Any) -> None:
     """Raises TypeError unless it is a `ClientWeighting` or a function."""
     known = isinstance(client_weighting, ClientWeighting) or callable(client_weighting)
     if not known:
@@ -27,7 +27,6 @@ def check_weighting(client_weighting: Any) -> Weighting:
             "`client_weighting` needs to be a `ClientWeighting` or a function of the "
             f"client's unfinalized metrics, found `{client_weighting!r}`."
         )
-    return client_weighting
 
 
 def weight_of(

@@ -296,9 +296,13 @@ class StructType(structure.Struct, Type):
 
     __setattr__ = Type.__setattr__
     __delattr__ = Type.__delattr__
-    __eq__ = Type.__eq__
-    __hash__ = Type.__hash__
-    __str__ = Type.__str__
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __str__(self) -> str:
+        return self.compact_representation()
 
     def __repr__(self) -> str:
         elements = ", ".join(
