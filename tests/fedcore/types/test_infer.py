@@ -157,7 +157,6 @@ def test_none_has_no_type():
         (2**70, "ints of 64 bits or fewer"),
         ({1: 2}, "keys that are strings, found 1"),
     ],
-    ids=str,
 )
 def test_what_has_no_type_is_refused(value, sentence):
     with pytest.raises(TypeError, match=sentence):
