@@ -1,0 +1,1 @@
+"""How fast rounds are, beside other frameworks: `python -m benchmarks.rounds`."""
