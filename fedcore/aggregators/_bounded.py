@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from fedcore.aggregators._checks import float_type_of, inner_factory, result_of
-from fedcore.aggregators._tensors import flat
+from fedcore.aggregators._checks import float_type_of, inner_factory
+from fedcore.aggregators._tensors import flat, packed
 from fedcore.aggregators.factory import (
     AggregationFactory,
     UnweightedAggregationFactory,
@@ -23,12 +23,12 @@ from fedcore.federated import (
     federated_value,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import (
     AggregationProcess,
     EstimationProcess,
     MeasuredProcessOutput,
 )
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, TensorType, Type, at_clients, at_server, to_type
 
 Bound = float | EstimationProcess
@@ -53,7 +53,9 @@ def bounded_factory(
         change: Changes a client's tensors where the norm is over the bound.
         count_factory: Sums the count of changed clients.
     """
-    done, doing = (name + "ped", name + "ping") if name == "clip" else ("zeroed", "zeroing")
+    done, doing = (
+        (name + "ped", name + "ping") if name == "clip" else ("zeroed", "zeroing")
+    )
     weighted = isinstance(
         inner_factory("inner_agg_factory", inner, weighted=None),
         WeightedAggregationFactory,
@@ -70,7 +72,7 @@ def bounded_factory(
         @tf_computation(value_type, tf.float32)
         def changed(value, norm_bound):
             norm, tensors, is_changed = change(flat(value), norm_bound)
-            return norm, _like(value, tensors), tf.cast(is_changed, tf.int32)
+            return norm, packed(tensors, value_type), tf.cast(is_changed, tf.int32)
 
         def named(norm: Any, aggregate: Any, count: Any) -> Any:
             parts = (norm, aggregate, count)
@@ -129,10 +131,6 @@ def bounded_factory(
             return create(value_type, weight_type)
 
     return Weighted() if weighted else Unweighted()
-
-
-def _like(value: Any, tensors: list[tf.Tensor]) -> Any:
-    return tf.nest.pack_sequence_as(value, tensors)
 
 
 def _bound_process(name: str, bound: Any) -> EstimationProcess:

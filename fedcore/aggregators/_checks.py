@@ -83,12 +83,17 @@ def weight_type_of(factory: Any, weight_type: Any) -> TensorType:
 
 def inner_factory(name: str, value: Any, *, weighted: bool | None = False) -> Any:
     """An aggregator given as an argument, checked to be of the kind that is wanted."""
-    wanted: tuple[type, ...] = (UnweightedAggregationFactory, WeightedAggregationFactory)
+    wanted: tuple[type, ...] = (
+        UnweightedAggregationFactory,
+        WeightedAggregationFactory,
+    )
     if weighted is not None:
         wanted = wanted[weighted : weighted + 1]
     if not isinstance(value, wanted):
         names = " or a ".join(f"`{kind.__name__}`" for kind in wanted)
-        raise TypeError(f"`{name}` needs to be a {names}, found `{type(value).__name__}`.")
+        raise TypeError(
+            f"`{name}` needs to be a {names}, found `{type(value).__name__}`."
+        )
     return value
 
 

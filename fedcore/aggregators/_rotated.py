@@ -24,8 +24,8 @@ from fedcore.federated import (
     federated_map,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, TensorType, Type, at_clients
 
 # `(vector, seed) -> vector`, of a float32 vector of the padded length.
@@ -113,11 +113,15 @@ class RotatedFactory(UnweightedAggregationFactory):
 
         @tf_computation
         def first_seed():
-            return tf.stack([tf.cast(draw_seed()[0], tf.int64), tf.constant(0, tf.int64)])
+            return tf.stack(
+                [tf.cast(draw_seed()[0], tf.int64), tf.constant(0, tf.int64)]
+            )
 
         @federated_computation
         def initialize_fn():
-            return federated_zip((inner.initialize(), federated_eval(first_seed, SERVER)))
+            return federated_zip(
+                (inner.initialize(), federated_eval(first_seed, SERVER))
+            )
 
         @federated_computation(
             initialize_fn.type_signature.result, at_clients(value_type)
@@ -145,10 +149,8 @@ class RotatedFactory(UnweightedAggregationFactory):
 
     def _seeds(self, seed: tf.Tensor, tensor_index: int) -> list[tf.Tensor]:
         """The seed of each rotation of the tensor of an index."""
-        first = tensor_index * self._repeats
-        return [
-            seed + tf.constant([0, first + i], tf.int64) for i in range(self._repeats)
-        ]
+        first = seed + tf.constant([0, tensor_index * self._repeats], tf.int64)
+        return [first + tf.constant(i, tf.int64) for i in range(self._repeats)]
 
 
 def _cut(vector: tf.Tensor, type_: TensorType) -> Any:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fedcore import structure
 from fedcore.federated._arithmetic import flat, packed
+from fedcore.tensorflow import _values
 from fedcore.types import StructType, StructWithPythonType, TensorType, Type
 
 __all__ = ["count", "draw_seed", "flat", "leaves", "map_types", "packed", "unit_like"]
@@ -17,9 +18,7 @@ __all__ = ["count", "draw_seed", "flat", "leaves", "map_types", "packed", "unit_
 
 def leaves(type_: Type) -> list[TensorType]:
     """The types of the tensors of a structure, in flat order."""
-    if isinstance(type_, StructType):
-        return [leaf for element in type_ for leaf in leaves(element)]
-    return [type_]
+    return list(_values.leaves(type_))
 
 
 def map_types(fn: Callable[[TensorType], Type], type_: Type) -> Type:
@@ -36,7 +35,9 @@ def unit_like(type_: Type) -> Any:
     """The structure with `()` in the place of each tensor."""
     if not isinstance(type_, StructType):
         return ()
-    return structure.Struct([(n, unit_like(t)) for n, t in structure.iter_elements(type_)])
+    return structure.Struct(
+        [(n, unit_like(t)) for n, t in structure.iter_elements(type_)]
+    )
 
 
 def count(type_: Type) -> int:

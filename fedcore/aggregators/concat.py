@@ -18,8 +18,8 @@ from fedcore.aggregators.factory import (
 )
 from fedcore.computation import Computation
 from fedcore.federated import federated_computation, federated_map
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import TensorType, Type, at_clients
 
 
@@ -76,7 +76,9 @@ def concat_factory(inner_agg_factory: AggregationFactory) -> AggregationFactory:
 
 
 def _vector_type(value_type: Type) -> tuple[Type, TensorType]:
-    value_type = known_shapes("concat_factory", number_type_of("concat_factory", value_type))
+    value_type = known_shapes(
+        "concat_factory", number_type_of("concat_factory", value_type)
+    )
     dtypes = {leaf.dtype for leaf in leaves(value_type)}
     if len(dtypes) != 1:
         raise TypeError(
@@ -99,6 +101,8 @@ def _split(vector_type: TensorType, value_type: Type) -> Computation:
     def split(vector):
         types = leaves(value_type)
         parts = tf.split(vector, [t.shape.num_elements() for t in types])
-        return packed([tf.reshape(p, t.shape) for p, t in zip(parts, types)], value_type)
+        return packed(
+            [tf.reshape(p, t.shape) for p, t in zip(parts, types)], value_type
+        )
 
     return split

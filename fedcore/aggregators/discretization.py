@@ -35,8 +35,8 @@ from fedcore.federated import (
     federated_value,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, TensorType, Type, at_clients
 
 # An attempt fails with probability at most beta; after these one takes what there is.
@@ -84,7 +84,9 @@ class DiscretizationFactory(UnweightedAggregationFactory):
         if not 0 <= beta < 1:
             raise ValueError(f"`beta` needs to be in [0, 1), found {beta}.")
         if beta and not stochastic:
-            raise ValueError("`beta` needs `stochastic=True`, found rounding to nearest.")
+            raise ValueError(
+                "`beta` needs `stochastic=True`, found rounding to nearest."
+            )
         if prior_norm_bound is not None:
             positive("prior_norm_bound", prior_norm_bound)
         self._stochastic = stochastic
@@ -115,7 +117,8 @@ class DiscretizationFactory(UnweightedAggregationFactory):
         def undiscretize(value, scale_factor):
             parts = zip(flat(value), leaves(value_type))
             floats = [
-                tf.cast(t, to.dtype) / tf.cast(scale_factor, to.dtype) for t, to in parts
+                tf.cast(t, to.dtype) / tf.cast(scale_factor, to.dtype)
+                for t, to in parts
             ]
             return packed(floats, value_type)
 
@@ -170,9 +173,7 @@ class DiscretizationFactory(UnweightedAggregationFactory):
 
 
 def _round_all(tensors: list[tf.Tensor], seed: tf.Tensor) -> list[tf.Tensor]:
-    return [
-        round_stochastically(t, split_seed(seed, i)) for i, t in enumerate(tensors)
-    ]
+    return [round_stochastically(t, split_seed(seed, i)) for i, t in enumerate(tensors)]
 
 
 def _round_within(

@@ -20,8 +20,8 @@ from fedcore.federated import (
     federated_value,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, TensorType, Type, at_clients, at_server
 
 
@@ -46,7 +46,9 @@ class EliasGammaEncodedSumFactory(UnweightedAggregationFactory):
         Transactions on Information Theory 21 (1975).
     """
 
-    def __init__(self, bitrate_mean_factory: UnweightedAggregationFactory | None = None):
+    def __init__(
+        self, bitrate_mean_factory: UnweightedAggregationFactory | None = None
+    ):
         if bitrate_mean_factory is not None:
             inner_factory("bitrate_mean_factory", bitrate_mean_factory)
         self._bitrate = bitrate_mean_factory

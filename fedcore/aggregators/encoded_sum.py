@@ -24,8 +24,8 @@ from fedcore.federated import (
     federated_map,
     federated_value,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, Type, at_clients
 
 
@@ -103,6 +103,13 @@ class EncodedSumFactory(UnweightedAggregationFactory):
                 one of them.
         """
         value_type = value_type_of(self, value_type)
+        if not all(
+            t.dtype.is_floating or t.dtype.is_integer for t in leaves(value_type)
+        ):
+            raise TypeError(
+                "`EncodedSumFactory.create` needs a structure of numbers as "
+                f"`value_type`, found `{value_type}`."
+            )
         specs = [tf.TensorSpec(t.shape, t.dtype) for t in leaves(value_type)]
         coders = [self._encoder_fn(spec) for spec in specs]
 
@@ -143,4 +150,3 @@ class EncodedSumFactory(UnweightedAggregationFactory):
             return MeasuredProcessOutput(state, total, federated_value((), SERVER))
 
         return AggregationProcess(initialize_fn, next_fn)
-

@@ -118,7 +118,9 @@ def hadamard(spec: tf.TensorSpec, inner: EncoderFn = identity) -> Encoder:
         vector = tf.pad(tf.reshape(tensor, [-1]), [[0, length - size]])
         signs = tf.cast(transform.signs(length, seed), spec.dtype)
         rotated = transform.hadamard(vector * signs)
-        return OrderedDict(rotated=values.encode(rotated, split_seed(seed, 1)), seed=seed)
+        return OrderedDict(
+            rotated=values.encode(rotated, split_seed(seed, 1)), seed=seed
+        )
 
     def decode(sent):
         signs = tf.cast(transform.signs(length, sent["seed"]), spec.dtype)
@@ -165,7 +167,9 @@ def sparsification(
 
     def encode(tensor, seed):
         numbers = tf.gather(tf.reshape(tensor, [-1]), picked(seed)) * (size / kept)
-        return OrderedDict(numbers=values.encode(numbers, split_seed(seed, 1)), seed=seed)
+        return OrderedDict(
+            numbers=values.encode(numbers, split_seed(seed, 1)), seed=seed
+        )
 
     def decode(sent):
         numbers = values.decode(sent["numbers"])

@@ -97,4 +97,6 @@ def _named(measurements: Any) -> OrderedDict[str, Any]:
             "`add_measurements` needs measurements with names, found "
             f"`{found}`.\nReturn an OrderedDict of values at SERVER."
         )
-    return OrderedDict((name, measurements[name]) for name in structure.name_list(member))
+    return OrderedDict(
+        (name, measurements[name]) for name in structure.name_list(member)
+    )

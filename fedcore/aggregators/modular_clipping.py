@@ -13,8 +13,8 @@ from fedcore.aggregators.factory import UnweightedAggregationFactory
 from fedcore.aggregators.sum import SumFactory
 from fedcore.computation import Computation
 from fedcore.federated import federated_computation, federated_map, federated_zip
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import Type, at_clients
 
 
@@ -119,7 +119,8 @@ class ModularClippingSumFactory(UnweightedAggregationFactory):
             )
             angles = numbers * (2 * math.pi / span)
             length = tf.sqrt(
-                tf.reduce_mean(tf.cos(angles)) ** 2 + tf.reduce_mean(tf.sin(angles)) ** 2
+                tf.reduce_mean(tf.cos(angles)) ** 2
+                + tf.reduce_mean(tf.sin(angles)) ** 2
             )
             deviation = tf.sqrt(tf.maximum(-2 * tf.math.log(length), 0))
             return tf.cast(deviation * (span / (2 * math.pi)), tf.float32)

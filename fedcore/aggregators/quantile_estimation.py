@@ -19,8 +19,8 @@ from fedcore.federated import (
     federated_map,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import EstimationProcess
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, at_clients, at_server
 
 

@@ -19,8 +19,8 @@ from fedcore.federated import (
     federated_zip,
     to_value,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import (
     CLIENTS,
     SERVER,
@@ -59,7 +59,9 @@ def federated_sample(value: Any, max_num_samples: int = 100) -> Value:
         raise TypeError(
             f"`federated_sample` needs `value` to be at CLIENTS, found `{type_}`."
         )
-    return _sample(value, value_type_of("federated_sample", type_.member), max_num_samples)
+    return _sample(
+        value, value_type_of("federated_sample", type_.member), max_num_samples
+    )
 
 
 class UnweightedReservoirSamplingFactory(UnweightedAggregationFactory):
@@ -143,7 +145,9 @@ def _sample(value: Value, value_type: Type, size: int) -> Value:
     def accumulate(total, client):
         keys, *tensors = flat(total)
         key, *values = flat(client)
-        joined = [tf.concat([t, v[tf.newaxis]], axis=0) for t, v in zip(tensors, values)]
+        joined = [
+            tf.concat([t, v[tf.newaxis]], axis=0) for t, v in zip(tensors, values)
+        ]
         return taken(tf.concat([keys, key[tf.newaxis]], axis=0), joined)
 
     @tf_computation(reservoir, reservoir)
@@ -170,9 +174,7 @@ def _of_shape(tensor: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
 def _is_non_finite(tensor: tf.Tensor) -> tf.Tensor:
     if not tensor.dtype.is_floating:
         return tf.constant(0, tf.int64)
-    return tf.cast(
-        tf.reduce_any(tf.logical_not(tf.math.is_finite(tensor))), tf.int64
-    )
+    return tf.cast(tf.reduce_any(tf.logical_not(tf.math.is_finite(tensor))), tf.int64)
 
 
 def _check_size(name: str, size: int) -> int:

@@ -14,8 +14,8 @@ from fedcore.federated import (
     federated_secure_modular_sum,
     federated_value,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, Type, at_clients, at_server
 
 

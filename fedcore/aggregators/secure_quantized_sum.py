@@ -31,7 +31,9 @@ BITS = 32
 _DTYPES = (tf.int32, tf.int64, tf.float32, tf.float64)
 
 
-def secure_quantized_sum(client_value: Any, lower_bound: Any, upper_bound: Any) -> Value:
+def secure_quantized_sum(
+    client_value: Any, lower_bound: Any, upper_bound: Any
+) -> Value:
     """Sums clients' numbers within bounds, so that the server learns the sum alone.
 
     A number x is clipped to [a, b] and sent as the integer round((x − a) s), with

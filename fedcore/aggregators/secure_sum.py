@@ -20,12 +20,12 @@ from fedcore.federated import (
     federated_value,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import (
     AggregationProcess,
     EstimationProcess,
     MeasuredProcessOutput,
 )
+from fedcore.tensorflow import tf_computation
 from fedcore.types import (
     SERVER,
     TensorType,
@@ -94,7 +94,9 @@ class SecureSumFactory(UnweightedAggregationFactory):
         return self._with_two_processes(value_type, dtype)
 
     def _check(self, value_type: Type) -> tf.DType:
-        is_wanted = is_structure_of_integers if self._integers else is_structure_of_floats
+        is_wanted = (
+            is_structure_of_integers if self._integers else is_structure_of_floats
+        )
         dtypes = {leaf.dtype for leaf in leaves(value_type)}
         if len(dtypes) != 1 or not is_wanted(value_type):
             kind = "integers" if self._integers else "floats"
@@ -106,7 +108,9 @@ class SecureSumFactory(UnweightedAggregationFactory):
 
     def _with_constants(self, value_type: Type, dtype: tf.DType) -> AggregationProcess:
         upper = dtype.as_numpy_dtype(self._upper)
-        lower = dtype.as_numpy_dtype(-self._upper if self._lower is None else self._lower)
+        lower = dtype.as_numpy_dtype(
+            -self._upper if self._lower is None else self._lower
+        )
 
         @federated_computation
         def initialize_fn():
@@ -119,10 +123,14 @@ class SecureSumFactory(UnweightedAggregationFactory):
 
         return AggregationProcess(initialize_fn, next_fn)
 
-    def _with_one_process(self, value_type: Type, dtype: tf.DType) -> AggregationProcess:
+    def _with_one_process(
+        self, value_type: Type, dtype: tf.DType
+    ) -> AggregationProcess:
         process = self._upper
         negative = tf_computation(tf.negative, TensorType(dtype))
-        greatest = _per_client(value_type, lambda xs: _greatest([tf.abs(x) for x in xs]))
+        greatest = _per_client(
+            value_type, lambda xs: _greatest([tf.abs(x) for x in xs])
+        )
 
         @federated_computation(process.state_type, at_clients(value_type))
         def next_fn(state, value):
@@ -132,7 +140,9 @@ class SecureSumFactory(UnweightedAggregationFactory):
 
         return AggregationProcess(process.initialize, next_fn)
 
-    def _with_two_processes(self, value_type: Type, dtype: tf.DType) -> AggregationProcess:
+    def _with_two_processes(
+        self, value_type: Type, dtype: tf.DType
+    ) -> AggregationProcess:
         uppers, lowers = self._upper, self._lower
         greatest, least = (
             _per_client(value_type, _greatest),
@@ -209,7 +219,9 @@ def _check_thresholds(upper: Any, lower: Any) -> bool:
     for name, value in (("upper", upper), ("lower", lower)):
         if name == "lower" and value is None:
             continue
-        if not isinstance(value, (EstimationProcess, *_NUMBERS)) or isinstance(value, bool):
+        if not isinstance(value, (EstimationProcess, *_NUMBERS)) or isinstance(
+            value, bool
+        ):
             raise TypeError(
                 f"`{name}_bound_threshold` needs to be a number or an "
                 f"`EstimationProcess`, found `{type(value).__name__}`."

@@ -22,8 +22,8 @@ from fedcore.federated import (
     federated_value,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, TensorType, Type, at_clients
 
 
@@ -77,13 +77,17 @@ class StochasticDiscretizationFactory(UnweightedAggregationFactory):
         integers = map_types(lambda t: TensorType(tf.int32, t.shape), value_type)
         inner = self._inner.create(integers)
         step = self._step
-        distortions = self._distortion and self._distortion.create(TensorType(tf.float32))
+        distortions = self._distortion and self._distortion.create(
+            TensorType(tf.float32)
+        )
 
         @tf_computation(value_type, tf.float32)
         def discretize(value, step_size):
             seed = draw_seed()
             rounded = [
-                round_stochastically(t / tf.cast(step_size, t.dtype), split_seed(seed, i))
+                round_stochastically(
+                    t / tf.cast(step_size, t.dtype), split_seed(seed, i)
+                )
                 for i, t in enumerate(flat(value))
             ]
             return packed([tf.cast(t, tf.int32) for t in rounded], integers)
