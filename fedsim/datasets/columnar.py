@@ -2,8 +2,9 @@
 
 import collections
 import contextlib
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +17,8 @@ from fedsim.datasets._columnar_files import DamagedColumnsError
 from fedsim.datasets.client_dataset import ClientDataset
 
 __all__ = ["Columns", "DamagedColumnsError", "open_or_build"]
+
+_ALIGNMENT = 64
 
 
 def _frozen_features(features: Any) -> Any:
@@ -142,7 +145,7 @@ class Columns:
         for part in parts[1:]:
             tf.nest.assert_same_structure(parts[0], part)
         offsets = np.cumsum([0, *map(_row_count, parts)])
-        joined = tf.nest.map_structure(lambda *rows: np.concatenate(rows), *parts)
+        joined = tf.nest.map_structure(_joined, *parts)
         return cls(joined, offsets, ids)
 
     @classmethod
@@ -197,6 +200,22 @@ class Columns:
                 self.features,
             ),
         )
+
+    def tensors(self) -> list[tf.Tensor]:
+        """The features, flattened, as tensors that are made once.
+
+        They share the memory of arrays at an address that TensorFlow can take over:
+        memory-mapped ones, and those of `from_clients`. Others are copied.
+        """
+
+        def make() -> list[tf.Tensor]:
+            with tf.init_scope():
+                # `tf.constant` would copy in any case.
+                return [
+                    tf.raw_ops.Identity(input=a) for a in tf.nest.flatten(self.features)
+                ]
+
+        return self._once("tensors", make)
 
     def dataset(self, client_id: str) -> ClientDataset:
         """One client's examples.
@@ -269,6 +288,21 @@ class Columns:
         found = self._memo.get(name)
         # Of two threads that make it at once both get the first one's.
         return self._memo.setdefault(name, make()) if found is None else found
+
+
+def aligned(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """An array, not initialised, at an address that TensorFlow can take over."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _joined(*parts: np.ndarray) -> np.ndarray:
+    dtype = np.result_type(*parts)
+    rows = aligned([sum(map(len, parts)), *parts[0].shape[1:]], dtype)
+    return np.concatenate(parts, out=rows)
 
 
 def open_or_build(

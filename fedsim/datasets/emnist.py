@@ -12,7 +12,7 @@ import tensorflow as tf
 from fedsim.datasets import _handwriting
 from fedsim.datasets._embedded import embedded_dataset_fn
 from fedsim.datasets.client_data import ClientData
-from fedsim.datasets.columnar import Columns
+from fedsim.datasets.columnar import Columns, aligned
 from fedsim.datasets.download import DownloadError, get_compressed_file
 from fedsim.datasets.sql import load_and_parse_sql_client_data
 from fedsim.datasets.test_client_data import TestClientData
@@ -214,7 +214,7 @@ class _GeneratedDigits(ClientData):
         offsets = np.cumsum([0, *(len(c["label"]) for c in clients)])
         labels = np.concatenate([c["label"] for c in clients])
         # Floats take four times the room: they are made in place, client by client.
-        pixels = np.empty([len(labels), 28, 28], np.float32)
+        pixels = aligned([len(labels), 28, 28], np.float32)
         for client, start, stop in zip(clients, offsets, offsets[1:]):
             pixels[start:stop] = client["pixels"]
             pixels[start:stop] /= np.float32(255)

@@ -340,3 +340,40 @@ def test_a_rival_between_the_renames(rival_fingerprint, tmp_path, monkeypatch):
     kept = (7,) if rival_fingerprint == "a" else (5, 6)
     assert_same_columns(Columns.open(cache, "a", verify=True), example_columns(kept))
     assert {p.name for p in tmp_path.iterdir()} == {"cache", "rival"}
+
+
+def test_tensors_are_made_once_and_hold_the_features():
+    columns = Columns.from_clients(
+        [
+            ("a", (np.arange(3.0), np.ones([3, 2], np.int8))),
+            ("b", (np.zeros(0), np.ones([0, 2], np.int8))),
+        ]
+    )
+    tensors = columns.tensors()
+    assert columns.tensors() is tensors
+    for tensor, array in zip(tensors, columns.features, strict=True):
+        assert tensor.dtype == array.dtype
+        np.testing.assert_array_equal(tensor, array)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_tensors_share_memory(saved, tmp_path):
+    columns = Columns.from_clients([("a", np.arange(1000)), ("b", np.arange(24))])
+    if saved:
+        columns.save(tmp_path / "columns")
+        columns = Columns.open(tmp_path / "columns")
+    (tensor,) = columns.tensors()
+    address = columns.features.ctypes.data
+    assert address % 64 == 0
+    assert np.asarray(memoryview(tensor)).ctypes.data == address
+
+
+def test_tensors_made_inside_a_graph_are_eager():
+    columns = Columns.from_clients([("a", np.arange(3))])
+
+    @tf.function
+    def total():
+        return tf.reduce_sum(columns.tensors()[0])
+
+    assert total() == 3
+    assert columns.tensors()[0].numpy().tolist() == [0, 1, 2]
