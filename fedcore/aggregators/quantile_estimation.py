@@ -167,11 +167,9 @@ class PrivateQuantileEstimationProcess(EstimationProcess):
                 (federated_map(following, (total.result, state[0])), total.state)
             )
 
-        estimate = tf_computation(lambda s: s.current_estimate, state_type)
-
         @federated_computation(initialize_fn.type_signature.result)
         def report_fn(state):
-            return federated_map(estimate, state[0])
+            return state[0].current_estimate
 
         super().__init__(initialize_fn, next_fn, report_fn)
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from fedcore.aggregators._checks import integer_type_of, positive
-from fedcore.aggregators._tensors import flat, packed
+from fedcore.aggregators._tensors import flat, leaves, map_types, packed
 from fedcore.aggregators.factory import UnweightedAggregationFactory
 from fedcore.federated import (
     federated_computation,
@@ -16,7 +16,7 @@ from fedcore.federated import (
 )
 from fedcore.templates import AggregationProcess, MeasuredProcessOutput
 from fedcore.tensorflow import tf_computation
-from fedcore.types import SERVER, Type, at_clients, at_server
+from fedcore.types import SERVER, TensorType, Type, at_clients, at_server
 
 
 class SecureModularSumFactory(UnweightedAggregationFactory):
@@ -59,15 +59,23 @@ class SecureModularSumFactory(UnweightedAggregationFactory):
         modulus = 2 * self._modulus - 1 if self._symmetric else self._modulus
         symmetric = self._symmetric
 
-        @tf_computation(value_type)
-        def wrap(value):
-            return packed([_modulo(t, modulus) for t in flat(value)], value_type)
+        # In int64: the sum of residues may leave the range of int32.
+        wide = map_types(lambda t: TensorType(tf.int64, t.shape), value_type)
 
         @tf_computation(value_type)
+        def wrap(value):
+            residues = [
+                tf.math.floormod(tf.cast(t, tf.int64), modulus) for t in flat(value)
+            ]
+            return packed(residues, wide)
+
+        @tf_computation(wide)
         def unwrap(value):
             tensors = flat(value)
             if symmetric:
                 tensors = [tf.where(t > modulus // 2, t - modulus, t) for t in tensors]
+            types = leaves(value_type)
+            tensors = [tf.cast(t, to.dtype) for t, to in zip(tensors, types)]
             return packed(tensors, value_type)
 
         @federated_computation
@@ -76,14 +84,11 @@ class SecureModularSumFactory(UnweightedAggregationFactory):
 
         @federated_computation(at_server(()), at_clients(value_type))
         def next_fn(state, value):
-            total = federated_secure_modular_sum(federated_map(wrap, value), modulus)
+            total = federated_secure_modular_sum(
+                federated_map(wrap, value), np.int64(modulus)
+            )
             return MeasuredProcessOutput(
                 state, federated_map(unwrap, total), federated_value((), SERVER)
             )
 
         return AggregationProcess(initialize_fn, next_fn)
-
-
-def _modulo(tensor: tf.Tensor, modulus: int) -> tf.Tensor:
-    wide = tf.math.floormod(tf.cast(tensor, tf.int64), tf.constant(modulus, tf.int64))
-    return tf.cast(wide, tensor.dtype)
