@@ -316,6 +316,21 @@ class Runnable:
         )
 
 
+class FlatCall:
+    """A concrete function called with a flat list of eager tensors, as `Runnable` is."""
+
+    def __init__(self, concrete: Any):
+        self._concrete = concrete  # keeps the function alive
+        self._name = concrete._inference_function.name
+        self._captured = list(concrete.captured_inputs)
+        self._runtime = context.context()
+        self._count = len(concrete.outputs)
+
+    def __call__(self, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+        arguments = [*inputs, *self._captured]
+        return self._runtime.call_function(self._name, arguments, self._count) or []
+
+
 # ---- the loop over a dataset
 
 
@@ -355,8 +370,13 @@ def _leave_own_modules_alone() -> None:
         "fedcore.tensorflow",
         "fedcore.types",
     )
+    leave_unconverted(*machinery)
+
+
+def leave_unconverted(*modules: str) -> None:
+    """Keeps AutoGraph from converting the functions of modules, and what those call."""
     autograph_config.CONVERSION_RULES = (
-        *(autograph_config.DoNotConvert(module) for module in machinery),
+        *(autograph_config.DoNotConvert(module) for module in modules),
         *autograph_config.CONVERSION_RULES,
     )
 
