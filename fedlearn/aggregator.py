@@ -30,7 +30,8 @@ def robust_aggregator(
     zeroing: bool = True,
     clipping: bool = True,
     weighted: bool = True,
-    debug_measurements_fn: Callable[[AggregationFactory], AggregationFactory] | None = None,
+    debug_measurements_fn: Callable[[AggregationFactory], AggregationFactory]
+    | None = None,
 ) -> AggregationFactory:
     """A mean that outliers do not spoil.
 
@@ -59,7 +60,8 @@ def compression_aggregator(
     zeroing: bool = True,
     clipping: bool = True,
     weighted: bool = True,
-    debug_measurements_fn: Callable[[AggregationFactory], AggregationFactory] | None = None,
+    debug_measurements_fn: Callable[[AggregationFactory], AggregationFactory]
+    | None = None,
     **kwargs: Any,
 ) -> AggregationFactory:
     """As `robust_aggregator`, with large tensors quantised to 8 bits a number.
@@ -89,7 +91,8 @@ def entropy_compression_aggregator(
     zeroing: bool = True,
     clipping: bool = True,
     weighted: bool = True,
-    debug_measurements_fn: Callable[[AggregationFactory], AggregationFactory] | None = None,
+    debug_measurements_fn: Callable[[AggregationFactory], AggregationFactory]
+    | None = None,
 ) -> AggregationFactory:
     """As `robust_aggregator`, with numbers rounded to multiples of a step and coded.
 
@@ -163,7 +166,9 @@ def _robust(
     return mean
 
 
-def _measured(mean: AggregationFactory, debug_measurements_fn: Any) -> AggregationFactory:
+def _measured(
+    mean: AggregationFactory, debug_measurements_fn: Any
+) -> AggregationFactory:
     return debug_measurements_fn(mean) if debug_measurements_fn else mean
 
 

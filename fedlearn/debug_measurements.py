@@ -23,7 +23,9 @@ from fedcore.tensorflow import tf_computation
 from fedcore.types import CLIENTS, StructType, Type
 
 
-def add_debug_measurements(aggregation_factory: AggregationFactory) -> AggregationFactory:
+def add_debug_measurements(
+    aggregation_factory: AggregationFactory,
+) -> AggregationFactory:
     """Measures the norms of clients' updates, and the aggregate's norm and extremes.
 
     - `average_client_norm`: Σ pᵢ ‖Δᵢ‖₂ / Σ pᵢ, each pᵢ = 1 without weights;
@@ -64,7 +66,9 @@ def add_debug_measurements_with_mixed_dtype(
     return _with_measurements(aggregation_factory, mixed=True)
 
 
-def _with_measurements(factory: AggregationFactory, *, mixed: bool) -> AggregationFactory:
+def _with_measurements(
+    factory: AggregationFactory, *, mixed: bool
+) -> AggregationFactory:
     def of_clients(value: Value, weight: Value | None = None) -> Any:
         _check_floats(value.type_signature.member, mixed)
         if weight is None:
@@ -85,7 +89,9 @@ def _with_measurements(factory: AggregationFactory, *, mixed: bool) -> Aggregati
     weighted = isinstance(factory, WeightedAggregationFactory)
     return add_measurements(
         factory,
-        client_measurement_fn=of_weighted_clients if weighted else of_unweighted_clients,
+        client_measurement_fn=of_weighted_clients
+        if weighted
+        else of_unweighted_clients,
         server_measurement_fn=of_server,
     )
 

@@ -48,11 +48,6 @@ WE_TAKE_MORE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def in_context(context):
-    del context
-
-
 def create(factory, value_type):
     if isinstance(factory, aggregators.WeightedAggregationFactory):
         return factory.create(value_type, fedcore.TensorType(tf.float32))
@@ -77,7 +72,7 @@ def test_types_are_those_of_tff_to_the_letter(name):
 @pytest.mark.parametrize(
     "index", range(len(cases.RUNS)), ids=[case[0] for case in cases.RUNS]
 )
-def test_figures_are_those_of_tff(index):
+def test_figures_are_those_of_tff(index, context):
     name, dtype, values, rounds = cases.RUNS[index]
     size = len(values[0]) if values else 3
     process = create(MAKERS[name](), fedcore.TensorType(tf.as_dtype(dtype), [size]))
@@ -97,7 +92,7 @@ def test_figures_are_those_of_tff(index):
 
 
 @pytest.mark.parametrize("index", range(len(cases.QUANTILES)))
-def test_quantiles_are_those_of_tff(index):
+def test_quantiles_are_those_of_tff(index, context):
     *numbers, secure = cases.QUANTILES[index]
     process = aggregators.PrivateQuantileEstimationProcess.no_noise(
         *numbers, secure_estimation=secure
@@ -111,7 +106,7 @@ def test_quantiles_are_those_of_tff(index):
 
 
 @pytest.mark.parametrize("index", range(len(cases.ROTATIONS)))
-def test_rotations_are_those_of_tff_given_its_seed(index):
+def test_rotations_are_those_of_tff_given_its_seed(index, context):
     transform, repeats, shapes, numbers = cases.ROTATIONS[index]
     inner = aggregators.add_measurements(
         aggregators.SumFactory(),
@@ -130,7 +125,7 @@ def test_rotations_are_those_of_tff_given_its_seed(index):
 
 
 @pytest.mark.parametrize("index", range(len(cases.QUANTIZED_SUMS)))
-def test_quantized_sums_are_those_of_tff(index):
+def test_quantized_sums_are_those_of_tff(index, context):
     dtype, lower, upper, values = cases.QUANTIZED_SUMS[index]
     value_type = fedcore.TensorType(tf.as_dtype(dtype), [len(values[0])])
     bounds = np.array([lower, upper], dtype)
