@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from fedcore.compiler import ClientStep, Graph, Reduce
 from fedcore.tensorflow import _compose
+from fedcore.tensorflow._private import FlatCall
 from fedsim.datasets.client_dataset import ClientDataset, plan_many
 from fedsim.runtime._counter import Counter
 from fedsim.runtime._drained import declared, emit_local
@@ -82,9 +83,8 @@ class Kernel:
                 name = op.sequence[0]
                 self._passes.append((name, passes[name]))
                 passes[name] += 1
-        self._run = tf.function(
-            self._program, jit_compile=tail != EXACT, autograph=False
-        ).get_concrete_function(*self._signature(values))
+        program = tf.function(self._program, jit_compile=tail != EXACT, autograph=False)
+        self._run = FlatCall(program.get_concrete_function(*self._signature(values)))
 
     def _signature(self, values: dict[str, Any]) -> tuple[Any, ...]:
         def spec(name: str, *outer: int | None) -> tf.TensorSpec:
@@ -239,9 +239,9 @@ class Kernel:
             [column_tensors(d.columns) for d in self._sources.values()],
             tables,
         )
-        buffers, keeps = self._run(
-            *tf.nest.map_structure(tf.convert_to_tensor, arguments)
-        )
+        flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(arguments)]
+        made = self._run(flat)
+        buffers, keeps = made[: len(step.zero)], made[len(step.zero) :]
         kept = {
             name: tf.unstack(stack[: len(task)]) if task else []
             for name, stack in zip(step.keep, keeps)

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from fedcore.compiler import Graph, Local, Reduce
 from fedcore.tensorflow import _compose, _graph
+from fedcore.tensorflow._private import FlatCall
 from fedcore.types import SequenceType, TensorType, Type, type_to_tf_tensor_specs
 from fedsim.runtime._counter import Counter
 from fedsim.runtime._leaves import to_leaves
@@ -46,9 +47,8 @@ class DrainedLoop:
         state = [_spec(types[name]) for name in op.outputs]
         free = [_spec(types[name]) for name in self.free]
         variant = tf.TensorSpec([], tf.variant)
-        self._run = tf.function(
-            self._loop, input_signature=[variant, state, free], autograph=False
-        ).get_concrete_function()
+        program = tf.function(self._loop, autograph=False)
+        self._run = FlatCall(program.get_concrete_function(variant, state, free))
 
     def __call__(self, variant: tf.Tensor, state: list[Any], free: list[Any]) -> list:
         """The state after all elements of the dataset.
@@ -58,7 +58,7 @@ class DrainedLoop:
             state: The state to start from.
             free: The values named in `free`.
         """
-        return self._run(variant, *state, *free)
+        return self._run([variant, *state, *free])
 
     def _check(self, element: Type) -> None:
         names = (*self._op.zero, *self._op.outputs, *self.free)

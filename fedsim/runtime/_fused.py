@@ -21,6 +21,7 @@ from fedsim.runtime._roads import COLUMNAR, Road, road_of
 from fedsim.runtime._workers import Clients, StepResult, leaves, tasks
 
 _TASKS_AHEAD = 2  # for each worker; what bounds memory
+_LOOK_UP_SECONDS = 0.5
 _TOLERANCE = 1e-3  # between XLA and not: far above rounding, far below a wrong result
 
 
@@ -58,18 +59,30 @@ class FusedWorkers:
             work = self._work(step, shared, clients, runs, stop) if runs else None
             for task in runs:
                 if len(waiting) >= _TASKS_AHEAD * self.workers:
-                    gathered.add(waiting.popleft().result())
+                    gathered.add(_awaited(waiting.popleft()))
                 waiting.append(self._submit(work, task))
             while waiting:
-                gathered.add(waiting.popleft().result())
+                gathered.add(_awaited(waiting.popleft()))
         except LineError as failed:  # in `accumulate` or `merge`, which are no client's
             raise failed.__cause__ from None
+        except KeyboardInterrupt:
+            self._leave_pool()
+            raise
         finally:
             # An error or Ctrl-C: what has not begun never does, what runs stops soon.
             stop.set()
             for future in waiting:
                 future.cancel()
         return gathered.result()
+
+    def _leave_pool(self) -> None:
+        """Takes new threads from now on: an interrupt may have hit the old ones' locks.
+
+        What still runs there sees that it is to stop; nobody waits for it.
+        """
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)
 
     def _submit(self, work: Any, task: range) -> concurrent.futures.Future:
         with self._lock:
@@ -112,6 +125,14 @@ class FusedWorkers:
                 raise
 
         return columnar
+
+
+def _awaited(future: concurrent.futures.Future) -> Any:
+    """A future's result. Looks up now and then: a signal may come just before a wait."""
+    while True:
+        concurrent.futures.wait([future], _LOOK_UP_SECONDS)
+        if future.done():
+            return future.result()
 
 
 class _Kernels:

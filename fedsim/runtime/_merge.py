@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fedcore.compiler import ClientStep, Graph
+from fedcore.tensorflow._private import FlatCall
 from fedsim.runtime._drained import declared, emit_local
 
 
@@ -21,7 +22,8 @@ class Merge:
         types = [step.types[name] for name in step.totals]
         shared = [step.types[name] for name in step.merge.free()]
         scalar = tf.TensorSpec([], tf.int32)
-        self._run = tf.function(self._program, autograph=False).get_concrete_function(
+        program = tf.function(self._program, autograph=False)
+        concrete = program.get_concrete_function(
             [tf.TensorSpec(t.shape, t.dtype) for t in types],
             [tf.TensorSpec([None, *t.shape], t.dtype) for t in types],
             [tf.TensorSpec(t.shape, t.dtype) for t in shared],
@@ -29,6 +31,7 @@ class Merge:
             scalar,
             scalar,
         )
+        self._run = FlatCall(concrete)
 
     def _program(self, total, buffers, shared, seed, start, stop):
         around = dict(zip(self._step.merge.free(), shared))
@@ -58,9 +61,9 @@ class Merge:
         if total is None:
             total, start = [shared[name] for name in self._step.zero], 1
         free = [shared[name] for name in self._step.merge.free()]
-        arguments = (total, buffers, free, np.array(seed, np.int32))
-        arguments = (*arguments, np.int32(start), np.int32(leaves))
-        return self._run(*tf.nest.map_structure(tf.convert_to_tensor, arguments))
+        numbers = (np.array(seed, np.int32), np.int32(start), np.int32(leaves))
+        arguments = (*total, *buffers, *free, *numbers)
+        return self._run([tf.convert_to_tensor(value) for value in arguments])
 
 
 _merges: weakref.WeakKeyDictionary[ClientStep, Merge] = weakref.WeakKeyDictionary()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ from fedcore.types import (
     type_to_py_container,
     type_to_tf_tensor_specs,
 )
+from fedsim.datasets.client_dataset import ClientDataset
 
 
 @attrs.frozen(eq=False)
@@ -233,6 +235,9 @@ def _sequence(value: Any, type_: SequenceType, path: str) -> Any:
             f"`{type(value).__name__}`: {_short(value)}.\n"
             "Pass a tf.data.Dataset, a client's dataset, or a list of elements."
         )
+    if isinstance(value, ClientDataset):
+        if _known_to_fit.get(value.pipeline) is type_:
+            return value
     found = infer_unplaced_type(value)
     if not type_.is_assignable_from(_in_order_of(type_, found)):
         raise TypeError(
@@ -241,7 +246,15 @@ def _sequence(value: Any, type_: SequenceType, path: str) -> Any:
                 found, type_, TypeRelation.ASSIGNABLE, second_is_expected=True
             )
         )
+    if isinstance(value, ClientDataset):
+        _known_to_fit[value.pipeline] = type_
     return value
+
+
+# What a recorded pipeline was last found to fit: all clients' datasets share one.
+_known_to_fit: weakref.WeakKeyDictionary[Any, SequenceType] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _in_order_of(wanted: Type, found: Type) -> Type:
