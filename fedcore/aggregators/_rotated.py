@@ -144,7 +144,7 @@ class RotatedFactory(UnweightedAggregationFactory):
 
     def _pad(self, tensor: tf.Tensor) -> tf.Tensor:
         vector = tf.cast(tf.reshape(tensor, [-1]), tf.float32)
-        length = vector.shape[0]
+        length = vector.shape.num_elements()
         return tf.pad(vector, [[0, self._padded_length(length) - length]])
 
     def _seeds(self, seed: tf.Tensor, tensor_index: int) -> list[tf.Tensor]:

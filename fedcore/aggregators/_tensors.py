@@ -16,7 +16,7 @@ from fedcore.types import StructType, StructWithPythonType, TensorType, Type
 __all__ = ["count", "draw_seed", "flat", "leaves", "map_types", "packed", "unit_like"]
 
 
-def leaves(type_: Type) -> list[TensorType]:
+def leaves(type_: Type) -> list[Any]:
     """The types of the tensors of a structure, in flat order."""
     return list(_values.leaves(type_))
 

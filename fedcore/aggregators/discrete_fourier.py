@@ -47,7 +47,7 @@ def _even(length: int) -> int:
 
 
 def _rotate(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    half = vector.shape[0] // 2
+    half = vector.shape.num_elements() // 2
     if half == 0:
         return vector
     values = tf.complex(vector[:half], vector[half:]) * _phases(half, seed)
@@ -55,7 +55,7 @@ def _rotate(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _rotate_back(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    half = vector.shape[0] // 2
+    half = vector.shape.num_elements() // 2
     if half == 0:
         return vector
     values = tf.complex(vector[:half], vector[half:])

@@ -48,12 +48,12 @@ def power_of_2(length: int) -> int:
 
 def rotate(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """H D x, for a vector whose length is a power of 2."""
-    return hadamard(vector * signs(vector.shape[0], seed))
+    return hadamard(vector * signs(vector.shape.num_elements(), seed))
 
 
 def rotate_back(vector: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """D H x: H and D are their own inverses."""
-    return hadamard(vector) * signs(vector.shape[0], seed)
+    return hadamard(vector) * signs(vector.shape.num_elements(), seed)
 
 
 def signs(length: int, seed: tf.Tensor) -> tf.Tensor:
@@ -64,7 +64,7 @@ def signs(length: int, seed: tf.Tensor) -> tf.Tensor:
 
 def hadamard(vector: tf.Tensor) -> tf.Tensor:
     """The normalised fast Walsh-Hadamard transform, in n log₂ n additions."""
-    length = vector.shape[0]
+    length = vector.shape.num_elements()
     block = 1
     while block < length:
         pairs = tf.reshape(vector, [-1, 2, block])

@@ -108,9 +108,7 @@ class SecureSumFactory(UnweightedAggregationFactory):
 
     def _with_constants(self, value_type: Type, dtype: tf.DType) -> AggregationProcess:
         upper = dtype.as_numpy_dtype(self._upper)
-        lower = dtype.as_numpy_dtype(
-            -self._upper if self._lower is None else self._lower
-        )
+        lower = -upper if self._lower is None else dtype.as_numpy_dtype(self._lower)
 
         @federated_computation
         def initialize_fn():

@@ -24,7 +24,7 @@ FLOAT64 = TensorType(tf.float64, [2])
 SCALAR = TensorType(tf.float32)
 
 # Factories by exported name, with the types of values each is tried on.
-FLOATS = (SCALAR, VECTOR, NESTED, FLOAT64)
+FLOATS = (NESTED, FLOAT64)
 FACTORIES = {
     "SumFactory": ([a.SumFactory], (*FLOATS, INTEGERS)),
     "MeanFactory": (
