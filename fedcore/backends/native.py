@@ -18,6 +18,8 @@ def create_local_python_execution_context(
     reference_resolving_clients: bool = False,
     *,
     seed: int | None = None,
+    workers: int | None = None,
+    xla: bool | None = None,
 ) -> SyncContext:
     """A context that runs computations on this machine.
 
@@ -30,6 +32,9 @@ def create_local_python_execution_context(
         client_tf_devices: As `max_fanout`.
         reference_resolving_clients: As `max_fanout`.
         seed: The root of unseeded draws; drawn afresh if None.
+        workers: How many tasks of clients run at once; as many as there are processors
+            if None. The result does not depend on it.
+        xla: Whether client steps are compiled by XLA; decided for each if None.
 
     Returns:
         The context.
@@ -38,7 +43,9 @@ def create_local_python_execution_context(
     del reference_resolving_clients
     # The seam that looks up: the runtime stands floors above, and is loaded by name.
     runtime = importlib.import_module("fedsim.runtime")
-    return runtime.local_context(default_num_clients=default_num_clients, seed=seed)
+    return runtime.local_context(
+        default_num_clients=default_num_clients, seed=seed, workers=workers, xla=xla
+    )
 
 
 def set_local_python_execution_context(
@@ -50,6 +57,8 @@ def set_local_python_execution_context(
     reference_resolving_clients: bool = False,
     *,
     seed: int | None = None,
+    workers: int | None = None,
+    xla: bool | None = None,
 ) -> None:
     """Makes `create_local_python_execution_context(...)` the default context.
 
@@ -61,6 +70,9 @@ def set_local_python_execution_context(
         client_tf_devices: Accepted, without effect.
         reference_resolving_clients: Accepted, without effect.
         seed: The root of unseeded draws; drawn afresh if None.
+        workers: How many tasks of clients run at once; as many as there are processors
+            if None. The result does not depend on it.
+        xla: Whether client steps are compiled by XLA; decided for each if None.
     """
     set_default_context(
         create_local_python_execution_context(
@@ -71,5 +83,7 @@ def set_local_python_execution_context(
             client_tf_devices,
             reference_resolving_clients,
             seed=seed,
+            workers=workers,
+            xla=xla,
         )
     )
