@@ -2,12 +2,15 @@
 
 from fedcore import (
     aggregators,
+    async_utils,
     backends,
     context,
     framework,
+    profiler,
     structure,
     templates,
     tensorflow,
+    test,
     types,
 )
 from fedcore._version import VERSION as __version__
@@ -69,6 +72,7 @@ __all__ = [
     "Value",
     "__version__",
     "aggregators",
+    "async_utils",
     "backends",
     "check_returns_type",
     "context",
@@ -91,6 +95,7 @@ __all__ = [
     "federated_value",
     "federated_zip",
     "framework",
+    "profiler",
     "sequence_map",
     "sequence_reduce",
     "sequence_sum",
@@ -98,6 +103,7 @@ __all__ = [
     "structure_from_tensor_type_tree",
     "templates",
     "tensorflow",
+    "test",
     "tf_computation",
     "to_type",
     "to_value",

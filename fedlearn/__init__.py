@@ -2,9 +2,20 @@
 
 from fedlearn import algorithms, framework, metrics, models, optimizers, templates
 from fedlearn._autograph import leave_own_modules_alone
+from fedlearn.aggregator import (
+    compression_aggregator,
+    entropy_compression_aggregator,
+    robust_aggregator,
+    secure_aggregator,
+)
 from fedlearn.algorithms._averaging_process import build_federated_averaging_process
 from fedlearn.algorithms._evaluation import build_federated_evaluation
+from fedlearn.debug_measurements import (
+    add_debug_measurements,
+    add_debug_measurements_with_mixed_dtype,
+)
 from fedlearn.metrics import MetricFinalizersType
+from fedlearn.metrics._federated_metric import federated_aggregate_keras_metric
 from fedlearn.models import BatchOutput, Model, ModelWeights, from_keras_model
 from fedlearn.weighting import ClientWeighting
 
@@ -16,13 +27,20 @@ __all__ = [
     "MetricFinalizersType",
     "Model",
     "ModelWeights",
+    "add_debug_measurements",
+    "add_debug_measurements_with_mixed_dtype",
     "algorithms",
     "build_federated_averaging_process",
     "build_federated_evaluation",
+    "compression_aggregator",
+    "entropy_compression_aggregator",
+    "federated_aggregate_keras_metric",
     "framework",
     "from_keras_model",
     "metrics",
     "models",
     "optimizers",
+    "robust_aggregator",
+    "secure_aggregator",
     "templates",
 ]
