@@ -63,36 +63,6 @@ class TrainingProcess(IterativeProcess):
         return self._get_model_weights
 
 
-_SGD_1 = functools.partial(keras.optimizers.SGD, 1.0)
-_SGD_01 = functools.partial(keras.optimizers.SGD, 0.1)
-
-
-@attrs.frozen(eq=False)
-class ClientOutput:
-    """What a client of a reconstruction algorithm of one's own may return.
-
-    Attributes:
-        weights_delta: The update of the global trainable variables.
-        client_weight: How much it counts.
-        model_output: The client's unfinalized metrics.
-    """
-
-    weights_delta: Any
-    client_weight: Any
-    model_output: Any
-
-
-class TrainingProcess(IterativeProcess):
-    """An `IterativeProcess` with the model's global weights at hand."""
-
-    def __init__(self, initialize_fn, next_fn):
-        super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
-
-    def get_model_weights(self, state: ServerState) -> ModelWeights:
-        """The global weights, a `ModelWeights`, in a state."""
-        return state.model
-
-
 def build_training_process(
     model_fn: Callable[[], ReconstructionModel],
     *,
