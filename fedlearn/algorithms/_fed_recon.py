@@ -20,7 +20,7 @@ from fedcore.federated import (
     federated_value,
     federated_zip,
 )
-from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.templates import AggregationProcess, MeasuredProcess, MeasuredProcessOutput
 from fedcore.types import SERVER, at_clients, at_server
 from fedlearn.algorithms._fed_avg import create_aggregator
 from fedlearn.algorithms._recon_client import (
@@ -116,7 +116,7 @@ def build_fed_recon(
         client_optimizer_fn,
         reconstruction_optimizer_fn,
         client_weighting,
-        model_distributor,
+        recon_distributor("model_distributor", model_distributor, recon),
         recon_aggregator(
             "model_aggregator_factory",
             model_aggregator_factory,
@@ -167,7 +167,7 @@ def build_fed_recon_eval(
         NeurIPS 2021. arXiv:2102.03448.
     """
     recon = reconstruction(model_fn, loss_fn, metrics_fn, dataset_split_fn)
-    distributor = model_distributor or build_broadcast_process(recon.weights_type)
+    distributor = recon_distributor("model_distributor", model_distributor, recon)
     aggregation = metrics_aggregation_process
     if aggregation is None:
         factory = SumThenFinalizeFactory(recon.metric_finalizers)
@@ -226,7 +226,7 @@ def training_process(
     client_optimizer: Any,
     reconstruction_optimizer: Any,
     client_weighting: Weighting | None,
-    distributor: DistributionProcess | None,
+    distributor: DistributionProcess,
     aggregator: AggregationProcess,
     metrics_aggregator: Callable[..., Computation],
 ) -> LearningProcess:
@@ -249,7 +249,7 @@ def training_process(
 
     return compose_learning_process(
         recon.initial_weights,
-        distributor or build_broadcast_process(recon.weights_type),
+        distributor,
         ClientWorkProcess(initialize_fn, next_fn),
         aggregator,
         build_apply_optimizer_finalizer(server_optimizer, recon.weights_type),
@@ -285,6 +285,23 @@ def evaluation_work(
         None,
         lambda start, weights, num_examples, metrics: metrics,
     )
+
+
+def recon_distributor(
+    name: str, process: Any, recon: Reconstruction
+) -> DistributionProcess:
+    """The process that sends weights, its types checked; a plain broadcast for None."""
+    if process is None:
+        return build_broadcast_process(recon.weights_type)
+    if isinstance(process, DistributionProcess):
+        return process
+    if not isinstance(process, MeasuredProcess):
+        raise TypeError(
+            f"`{name}` needs to be a `DistributionProcess`, found "
+            f"`{type(process).__name__}`.\nMake one with "
+            "`fedlearn.templates.build_broadcast_process`."
+        )
+    return DistributionProcess(process.initialize, process.next)
 
 
 def recon_aggregator(

@@ -13,7 +13,7 @@ from fedcore.computation import Computation
 from fedcore.federated import federated_computation, federated_map, federated_zip
 from fedcore.templates import MeasuredProcess
 from fedcore.types import at_clients, at_server
-from fedlearn.algorithms._fed_recon import evaluation_work
+from fedlearn.algorithms._fed_recon import evaluation_work, recon_distributor
 from fedlearn.algorithms._recon_client import reconstruction
 from fedlearn.metrics import sum_then_finalize
 from fedlearn.models._reconstruction import (
@@ -21,8 +21,6 @@ from fedlearn.models._reconstruction import (
     ReconstructionModel,
 )
 from fedlearn.optimizers import Optimizer
-from fedlearn.reconstruction._training import as_distributor
-from fedlearn.templates import build_broadcast_process
 
 _SGD_01 = functools.partial(keras.optimizers.SGD, 0.1)
 
@@ -68,8 +66,7 @@ def build_federated_evaluation(
     recon = reconstruction(
         model_fn, loss_fn, metrics_fn, dataset_split_fn, loss_first=True
     )
-    broadcast = as_distributor(broadcast_process)
-    broadcast = broadcast or build_broadcast_process(recon.weights_type)
+    broadcast = recon_distributor("broadcast_process", broadcast_process, recon)
     state = broadcast.state_type.member
     if not (state.is_struct() and len(state) == 0):
         raise ValueError(

@@ -14,7 +14,11 @@ from fedcore.computation import Computation
 from fedcore.federated import federated_computation, federated_zip
 from fedcore.templates import IterativeProcess, MeasuredProcess
 from fedcore.tensorflow import tf_computation
-from fedlearn.algorithms._fed_recon import recon_aggregator, training_process
+from fedlearn.algorithms._fed_recon import (
+    recon_aggregator,
+    recon_distributor,
+    training_process,
+)
 from fedlearn.algorithms._recon_client import reconstruction
 from fedlearn.framework import ServerState
 from fedlearn.metrics import sum_then_finalize
@@ -23,7 +27,7 @@ from fedlearn.models._reconstruction import (
     ReconstructionModel,
 )
 from fedlearn.optimizers import Optimizer
-from fedlearn.templates import DistributionProcess, LearningAlgorithmState
+from fedlearn.templates import LearningAlgorithmState
 from fedlearn.weighting import Weighting
 
 _SGD_1 = functools.partial(keras.optimizers.SGD, 1.0)
@@ -114,7 +118,7 @@ def build_training_process(
         client_optimizer_fn,
         reconstruction_optimizer_fn,
         client_weighting,
-        as_distributor(broadcast_process),
+        recon_distributor("broadcast_process", broadcast_process, recon),
         recon_aggregator(
             "aggregation_factory", aggregation_factory, client_weighting, recon
         ),
@@ -137,18 +141,6 @@ def build_training_process(
         return _server_state(output.state), federated_zip(metrics)
 
     return TrainingProcess(initialize_fn, next_fn)
-
-
-def as_distributor(broadcast_process: Any) -> DistributionProcess | None:
-    """The process that sends weights, its types checked; None stays None."""
-    if broadcast_process is None or isinstance(broadcast_process, DistributionProcess):
-        return broadcast_process
-    if not isinstance(broadcast_process, MeasuredProcess):
-        raise TypeError(
-            "`broadcast_process` needs to be a `MeasuredProcess` or a "
-            f"`DistributionProcess`, found `{type(broadcast_process).__name__}`."
-        )
-    return DistributionProcess(broadcast_process.initialize, broadcast_process.next)
 
 
 def _server_state(state: Any) -> Any:
