@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+
 from fedcore import ir
 from fedcore.computation import ConcreteComputation
+from fedcore.types import TensorType
+
+MASK_TYPE = TensorType(np.float32, [None])
 
 _masked: dict[bytes, bytes] = {}
 _lock = threading.Lock()
@@ -28,9 +33,10 @@ def attach_masked(step: ConcreteComputation, masked: ConcreteComputation) -> Non
         TypeError: If `masked` does not take and give what `step` does.
     """
     wanted, found = step.type_signature, masked.type_signature
+    *arguments, mask = found.parameter
     if (
-        tuple(found.parameter)[:-1] != tuple(wanted.parameter)
-        or str(found.parameter[-1]) != "float32[?]"
+        arguments != list(wanted.parameter)
+        or mask != MASK_TYPE
         or not wanted.result.is_equivalent_to(found.result)
     ):
         raise TypeError(

@@ -20,7 +20,7 @@ from fedlearn.metrics._counters import num_rows
 from fedlearn.metrics._fresh import build_lazy_metric
 from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric, is_model
 from fedlearn.models._batch import checked_input_spec, inputs_of, labels_of
-from fedlearn.models._losses import Term, loss_terms, mean_loss_metric, total_loss
+from fedlearn.models._losses import MeanLoss, Term, loss_terms, total_loss
 from fedlearn.models._model import BatchOutput, Model
 
 _FUNCTION = "from_keras_model"
@@ -91,12 +91,12 @@ class KerasModel(Model):
         metrics: list[Any],
     ):
         self.keras_model = keras_model
-        self._terms = terms
+        self.terms = terms
         self._input_spec = input_spec
         self.metrics = [m if is_metric(m) else _constructed(m) for m in metrics]
         self._finalizer_sources = list(metrics)
         for default in (
-            lambda: mean_loss_metric(terms),
+            lambda: MeanLoss(terms),
             NumExamplesCounter,
             NumBatchesCounter,
         ):
@@ -144,7 +144,7 @@ class KerasModel(Model):
         """The forward pass without the metrics."""
         inputs = inputs_of(batch_input)
         predictions = self.predict_on_batch(inputs, training)
-        loss = total_loss(self._terms, labels_of(batch_input), predictions)
+        loss = total_loss(self.terms, labels_of(batch_input), predictions)
         for penalty in self.keras_model.losses:
             loss += tf.cast(penalty, loss.dtype)
         return BatchOutput(loss, predictions, num_rows(inputs))

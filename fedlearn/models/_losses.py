@@ -23,7 +23,7 @@ class Term:
     name: str | None = None
 
     def __call__(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        value: Any = self.loss(self._select(y_true), self._select(y_pred))
+        value: Any = self.loss(self.select(y_true), self.select(y_pred))
         if value.shape.rank == 1 and value.shape[0] == 0:
             value = tf.reduce_sum(value)  # Keras does not reduce an empty batch
         if value.shape.rank not in (0, None):
@@ -34,7 +34,8 @@ class Term:
             )
         return value if self.weight is None else self.weight * value
 
-    def _select(self, outputs: Any) -> Any:
+    def select(self, outputs: Any) -> Any:
+        """The output, or the label, that the loss is of."""
         if self.index is None:
             return outputs
         return outputs[self.name if isinstance(outputs, Mapping) else self.index]
@@ -81,19 +82,25 @@ def loss_terms(
     )
 
 
+class MeanLoss(keras.metrics.Mean):
+    """The mean over the examples of the loss without regularisation."""
+
+    def __init__(self, terms: Sequence[Term]):
+        super().__init__(name="loss")
+        self._terms = tuple(terms)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None):
+        del sample_weight
+        rows = tf.cast(num_rows(y_pred), self.dtype)
+        loss = tf.cast(total_loss(self._terms, y_true, y_pred), self.dtype)
+        # An empty batch has a loss of 0 / 0, which must not reach the sum.
+        self.total.assign_add(tf.math.multiply_no_nan(loss, rows))
+        self.count.assign_add(rows)
+
+
 def mean_loss_metric(terms: Sequence[Term]) -> keras.metrics.Metric:
-    """A fresh metric: the mean over the examples of the loss without regularisation."""
-
-    class MeanLoss(keras.metrics.Mean):
-        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None):
-            del sample_weight
-            rows = tf.cast(num_rows(y_pred), self.dtype)
-            loss = tf.cast(total_loss(terms, y_true, y_pred), self.dtype)
-            # An empty batch has a loss of 0 / 0, which must not reach the sum.
-            self.total.assign_add(tf.math.multiply_no_nan(loss, rows))
-            self.count.assign_add(rows)
-
-    return MeanLoss(name="loss")
+    """A fresh `MeanLoss`."""
+    return MeanLoss(terms)
 
 
 def _checked_loss(loss: Any) -> keras.losses.Loss:

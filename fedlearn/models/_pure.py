@@ -22,6 +22,7 @@ from fedlearn.models._from_functional import ModelFromFunctional, loss_and_examp
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._functional_keras import KerasFunctionalModel
 from fedlearn.models._keras import KerasModel
+from fedlearn.models._masked import MaskedModel, masked_model
 from fedlearn.models._model import BatchOutput, Model
 from fedlearn.models._stateless import KerasState
 from fedlearn.models._weights import ModelWeights, weights_type_from_model
@@ -44,6 +45,7 @@ class PureModel:
         update_metrics: `(unfinalized, batch, BatchOutput) -> unfinalized`.
         metric_finalizers: By name, the functions from unfinalized metrics to metrics; for
             a `FunctionalModel` one function of all of them.
+        masked: The same model with a mask for the rows of a batch, where that is exact.
     """
 
     input_spec: Any
@@ -56,6 +58,7 @@ class PureModel:
     begin_metrics: Callable[[], Any]
     update_metrics: Callable[[Any, Any, BatchOutput], Any]
     metric_finalizers: Any
+    masked: MaskedModel | None = None
 
 
 def pure_model(model_fn: Callable[[], Any] | FunctionalModel) -> PureModel | None:
@@ -146,7 +149,9 @@ def _of_keras(model: KerasModel, model_fn: Callable[[], Any]) -> PureModel | Non
         update_metrics=update_metrics,
         metric_finalizers=model.metric_finalizers(),
     )
-    return pure if _try(pure, model, state) else None
+    if not _try(pure, model, state):
+        return None
+    return attrs.evolve(pure, masked=masked_model(model, state))
 
 
 def _of_functional(model: FunctionalModel) -> PureModel:

@@ -7,6 +7,7 @@ traced graph for each client, with the same results.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ import tensorflow as tf
 from fedcore.computation import Computation
 from fedcore.federated import federated_computation, sequence_reduce
 from fedcore.tensorflow import tf_computation
+from fedcore.tensorflow._masked import MASK_TYPE, attach_masked
 from fedcore.types import SequenceType, Type, to_type
 from fedlearn.models import Model, ModelWeights, weights_type_from_model
 from fedlearn.models._pure import PureModel, pure_model
@@ -149,13 +151,12 @@ def _pure_pass(
 
     state_type = begin_fn.type_signature.result
 
-    @tf_computation(start_type, state_type, model.data_type.element)
-    def step_fn(start, state, batch):
+    def step(start, state, batch, forward, update_metrics):
         trainable = list(state["trainable"])
         non_trainable = list(state["non_trainable"])
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            output, new_non_trainable, local = pure.forward(
+            output, new_non_trainable, local = forward(
                 ModelWeights(trainable, non_trainable),
                 list(state["local"]),
                 batch,
@@ -168,7 +169,7 @@ def _pure_pass(
             trainable=tuple(trainable),
             non_trainable=tuple(tf.nest.flatten(new_non_trainable)),
             local=tuple(local),
-            metrics=pure.update_metrics(state["metrics"], batch, output),
+            metrics=update_metrics(state["metrics"], batch, output),
             num_examples=state["num_examples"]
             + tf.cast(output.num_examples, tf.int64),
             extra=state["extra"],
@@ -178,6 +179,22 @@ def _pure_pass(
             extra, trained = update(start, state["extra"], trainable, gradients)
             new_state["extra"], new_state["trainable"] = extra, tuple(trained)
         return new_state
+
+    element = model.data_type.element
+
+    @tf_computation(start_type, state_type, element)
+    def step_fn(start, state, batch):
+        return step(start, state, batch, pure.forward, pure.update_metrics)
+
+    if pure.masked is not None:
+
+        @tf_computation(start_type, state_type, element, MASK_TYPE)
+        def masked_fn(start, state, batch, mask):
+            forward = functools.partial(pure.masked.forward, mask=mask)
+            update_metrics = functools.partial(pure.masked.update_metrics, mask=mask)
+            return step(start, state, batch, forward, update_metrics)
+
+        attach_masked(step_fn, masked_fn)
 
     @tf_computation(start_type, state_type)
     def finish_fn(start, state):

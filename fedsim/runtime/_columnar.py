@@ -206,7 +206,9 @@ class Kernel:
         elif self._tail == EXACT:
             read = [tf.gather(column, rows[:count]) for column in columns]
         else:
-            read = [tf.gather(column, tf.maximum(rows, 0)) for column in columns]
+            # What fills a smaller batch up is its own first row: no other's NaN.
+            filled = tf.where(rows < 0, rows[0], rows)
+            read = [tf.gather(column, filled) for column in columns]
             if self._tail == DYNAMIC:
                 read = [dynamic_length(tensor, count) for tensor in read]
             elif self._tail == MASKED:

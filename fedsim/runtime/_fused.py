@@ -14,7 +14,7 @@ import numpy as np
 
 from fedcore.compiler import ClientStep
 from fedsim.runtime import _general as general
-from fedsim.runtime._columnar import EVEN, EXACT, Kernel, Stacked
+from fedsim.runtime._columnar import EVEN, EXACT, MASKED, Kernel, Stacked
 from fedsim.runtime._lines import Draws, LineError, call
 from fedsim.runtime._merge import merge_of
 from fedsim.runtime._roads import COLUMNAR, Road, road_of
@@ -170,7 +170,7 @@ def _kernels(
         return kernels.made[key]
 
     with kernels.lock:
-        if not road.compiled:
+        if not road.compiled or road.tail == MASKED:
             return road, made(road.tail)
         if (kind, road.tail) not in kernels.right:
             fast = made(road.tail)

@@ -6,9 +6,10 @@ arguments and on the context's options alone.
 1. *columnar*: every sequence is a `ClientDataset` with one pipeline for all clients, all
    else are tensors of one shape, and the work is graphs and passes over those sequences.
    XLA compiles it if every operation is fine there, and the last batches of clients can
-   be treated: there is no smaller one, or the model's step takes a mask, or every
-   operation is right at a length known at run time. The first time, a task is run
-   without XLA too; if the results differ, XLA is not used.
+   be treated: there is no smaller one, or the model's step takes a mask and what is
+   mapped onto a batch is mapped row by row, or every operation is right at a length
+   known at run time. Where there is no mask, a client is run without XLA too the first
+   time; if the results differ, XLA is not used.
 2. *tf.data*: passes over any other dataset are drained in C++ (see `_drained`).
 3. *general*: line by line.
 """
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
+import numpy as np
 import tensorflow as tf
 
 from fedcore.compiler import ClientStep, Graph, Op, Reduce
@@ -32,6 +34,8 @@ from fedsim.runtime._columnar import DYNAMIC, EVEN, EXACT, MASKED
 from fedsim.runtime._drained import drained_loop
 from fedsim.runtime._workers import Clients
 from fedsim.runtime._xla import FINE, FINE_AT_ANY_LENGTH, unfit
+
+_ROWS_TRIED = 8
 
 COLUMNAR, TF_DATA, GENERAL = "columnar", "tf.data", "general"
 
@@ -98,7 +102,8 @@ def _with_tail(
     if all(form.batch_size is None or form.drop_remainder for form in forms):
         return Road(COLUMNAR, EVEN)
     passes = [op for op in step.work if isinstance(op, Reduce)]
-    if all(op.step.ops and op.step.ops[0].masked for op in passes):
+    has_mask = all(len(o.step.ops) == 1 and o.step.ops[0].masked for o in passes)
+    if has_mask and all(_maps_by_row(dataset) for dataset in datasets):
         return Road(COLUMNAR, MASKED)
     wrong = unfit(ops, FINE_AT_ANY_LENGTH)
     if wrong and not xla:
@@ -208,6 +213,51 @@ def _map_ops(fn: Any) -> frozenset[str]:
         graph = call.get_concrete_function(fn.input_spec).graph
         _maps[fn] = op_names(graph.as_graph_def())
     return _maps[fn]
+
+
+_by_row: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+def _maps_by_row(dataset: ClientDataset) -> bool:
+    """Whether the functions mapped onto a batch look at each of its rows on its own.
+
+    Tried on the first rows of the columns: half of them give half of the results, and
+    the half that stays does not depend on what the others are.
+    """
+    pipeline = dataset.pipeline
+    if not dataset.form.batch_maps:
+        return True
+    if pipeline not in _by_row:
+        _by_row[pipeline] = _tried_by_row(dataset)
+    return _by_row[pipeline]
+
+
+def _tried_by_row(dataset: ClientDataset) -> bool:
+    columns = dataset.columns.features
+    size = min(_ROWS_TRIED, len(tf.nest.flatten(columns)[0]))
+    half = size // 2
+    if not half:
+        return False
+
+    def mapped(rows: np.ndarray) -> list[np.ndarray]:
+        element = tf.nest.map_structure(
+            lambda column: tf.constant(column[rows]), columns
+        )
+        for fn in dataset.form.batch_maps:
+            element = fn(element)
+        return [np.asarray(leaf) for leaf in tf.nest.flatten(element)]
+
+    every = np.arange(size)
+    filled = np.where(every < half, every, 0)
+    whole, filled, part = mapped(every), mapped(filled), mapped(every[:half])
+    return all(
+        w.ndim
+        and len(w) == len(f) == size
+        and len(p) == half
+        and np.array_equal(w[:half], p, equal_nan=p.dtype.kind == "f")
+        and np.array_equal(f[:half], p, equal_nan=p.dtype.kind == "f")
+        for w, f, p in zip(whole, filled, part)
+    )
 
 
 def _apply(fn: Any, element: Any) -> Any:
