@@ -48,6 +48,8 @@ class PureReconstruction:
         step: `(values, batch, training, loss_fn, group) -> (BatchOutput, gradients,
             values)`: a forward pass and the gradients of `loss_fn(labels, predictions)`
             with respect to the group, of nothing if that is None.
+        constraints: By group of trainable variables, of each the constraint that a Keras
+            variable carries, or None.
     """
 
     input_spec: Any
@@ -60,6 +62,7 @@ class PureReconstruction:
         [Values, Any, bool, Callable[[Any, Any], tf.Tensor], str | None],
         tuple[BatchOutput, list[Any], Values],
     ]
+    constraints: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...]]
 
 
 def pure_reconstruction(
@@ -113,6 +116,11 @@ def pure_reconstruction(
         initial_weights=initial_weights,
         begin=begin,
         step=_variable_step(model_fn) if state is None else _keras_step(model, state),
+        constraints={
+            name: tuple(getattr(v, "constraint", None) for v in variables)
+            for name, variables in zip(_GROUPS, groups)
+            if name in (GLOBAL, LOCAL)
+        },
     )
 
 
