@@ -8,7 +8,6 @@ rows, maps them, steps, and adds what a client sends to its leaf's accumulator.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -238,7 +237,7 @@ class Kernel:
             [shared[name] for name in step.shared],
             [shared[name] for name in step.zero],
             [_stack(clients.values[n], task, self._clients) for n in self._tensors],
-            [column_tensors(d.columns) for d in self._sources.values()],
+            [d.columns.tensors() for d in self._sources.values()],
             tables,
         )
         flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(arguments)]
@@ -287,15 +286,3 @@ def _rounded_up(length: int) -> int:
 def _stack(values: Sequence[Any], task: range, clients: int) -> np.ndarray:
     stacked = np.stack([np.asarray(values[client]) for client in task])
     return np.pad(stacked, [(0, clients - len(task))] + [(0, 0)] * (stacked.ndim - 1))
-
-
-_tensors: weakref.WeakKeyDictionary[Any, list[tf.Tensor]] = weakref.WeakKeyDictionary()
-
-
-def column_tensors(columns: Any) -> list[tf.Tensor]:
-    """The columns as tensors, made once."""
-    found = _tensors.get(columns)
-    if found is None:
-        found = [tf.constant(array) for array in tf.nest.flatten(columns.features)]
-        _tensors[columns] = found
-    return found

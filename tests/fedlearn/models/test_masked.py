@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import fedcore
 import fedlearn
 from fedlearn.models import ModelWeights
 from fedlearn.models._pure import pure_model
+from fedsim import runtime
+from fedsim.datasets.columnar import Columns
+from fedsim.runtime import _columnar
 
 CLASSES = keras.losses.SparseCategoricalCrossentropy
 ACCURACY = keras.metrics.SparseCategoricalAccuracy
@@ -192,3 +196,65 @@ def test_a_graph_of_layers_is_recognised(make, is_masked):
         lambda: fedlearn.from_keras_model(make(), CLASSES(from_logits=True), spec())
     )
     assert (model.masked is not None) == is_masked
+
+
+SIZES = (7, 12, 3, 5)
+
+
+def columns(first_row=1.0):
+    """Clients' rows; `first_row` is what the first row of all holds."""
+    rng = np.random.default_rng(3)
+    clients = []
+    for i, n in enumerate(SIZES):
+        x = rng.normal(size=(n, 4)).astype(np.float32)
+        x[0] *= first_row if i == 0 else 1
+        y = rng.integers(0, 3, n).astype(np.int32)
+        clients.append((str(i), collections.OrderedDict(x=x, y=y)))
+    return Columns.from_clients(clients)
+
+
+def scaled(batch):
+    return collections.OrderedDict(x=batch["x"] * 2, y=batch["y"])
+
+
+def centred(batch):
+    x = batch["x"]
+    return collections.OrderedDict(x=x - tf.reduce_mean(x, 0), y=batch["y"])
+
+
+def one_round(context, mapped, clients=(0, 1, 2, 3), rows=None):
+    def model_fn():
+        model = keras.Sequential(layers(kernel_initializer="ones"))
+        return fedlearn.from_keras_model(model, CLASSES(from_logits=True), spec())
+
+    process = fedlearn.algorithms.build_weighted_fed_avg(
+        model_fn, lambda: keras.optimizers.SGD(0.1)
+    )
+    rows = rows or columns()
+    data = [rows.dataset(str(i)).repeat(2).batch(4).map(mapped) for i in clients]
+    with fedcore.context.use(context):
+        output = process.next(process.initialize(), data)
+    roads = [str(road) for road in context._workers.roads.values()]
+    return tf.nest.flatten((output.state.global_model_weights, output.metrics)), roads
+
+
+@pytest.mark.parametrize(("mapped", "is_masked"), [(scaled, True), (centred, False)])
+def test_a_round_with_masks_is_the_round_without_xla(mapped, is_masked):
+    found, roads = one_round(runtime.local_context(seed=1), mapped)
+    wanted, _ = one_round(runtime.local_context(seed=1, xla=False), mapped)
+    assert (roads == ["columnar, XLA (masked)"]) == is_masked
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_no_row_of_another_client_fills_a_batch_up():
+    rows = columns(first_row=np.nan)
+    found, roads = one_round(runtime.local_context(seed=1), scaled, (1, 2, 3), rows)
+    assert roads == ["columnar, XLA (masked)"]
+    assert np.isfinite(found[0]).all()
+
+
+def test_a_masked_kernel_is_made_alone():
+    before = _columnar.kernels_made.count
+    one_round(runtime.local_context(seed=1), scaled)
+    assert _columnar.kernels_made.count == before + 1
