@@ -361,7 +361,7 @@ def test_a_hand_written_model_trains_and_is_evaluated(emnist, federated_train_da
     )
     model_weights = iterative_process.get_model_weights(state)
     train_metrics = evaluation(model_weights, federated_train_data)
-    assert train_metrics["eval"]["loss"] < rounds[-1]["loss"]
+    assert train_metrics["eval"]["loss"] < 0.75 * rounds[0]["loss"]
 
     emnist_train, emnist_test = emnist
     sample_clients = emnist_train.client_ids[0:NUM_CLIENTS]
