@@ -25,7 +25,9 @@ from fedcore.types import (
     CLIENTS,
     FederatedType,
     FunctionType,
+    SequenceType,
     StructType,
+    TensorType,
     Type,
 )
 
@@ -69,8 +71,10 @@ def leaf_types(type_: Type) -> Iterator[LeafType]:
     elif isinstance(type_, StructType):
         for element in type_:
             yield from leaf_types(element)
-    else:
+    elif isinstance(type_, TensorType | SequenceType):
         yield type_
+    else:
+        raise TypeError(f"A leaf needs to be a tensor or a sequence, found `{type_}`.")
 
 
 @attrs.define(eq=False)

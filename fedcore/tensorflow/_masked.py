@@ -9,6 +9,7 @@ gives what the first gives, and for fewer what the first gives on those rows alo
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,8 @@ def attach_masked(step: ConcreteComputation, masked: ConcreteComputation) -> Non
         TypeError: If `masked` does not take and give what `step` does.
     """
     wanted, found = step.type_signature, masked.type_signature
-    *arguments, mask = found.parameter
+    taken: Any = found.parameter
+    *arguments, mask = taken
     if (
         arguments != list(wanted.parameter)
         or mask != MASK_TYPE

@@ -64,7 +64,7 @@ class FusedWorkers:
             while waiting:
                 gathered.add(_awaited(waiting.popleft()))
         except LineError as failed:  # in `accumulate` or `merge`, which are no client's
-            raise failed.__cause__ from None
+            raise failed.__cause__ or failed from None
         except KeyboardInterrupt:
             self._leave_pool()
             raise

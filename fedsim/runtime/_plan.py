@@ -68,7 +68,7 @@ def run_plan(
             try:
                 run_lines(step.ops, env, plan.program.types, Draws(seed))
             except LineError as failed:
-                raise failed.__cause__ from None
+                raise failed.__cause__ or failed from None
             continue
         names = dict.fromkeys((*step.shared, *step.zero))
         result = workers.run(
