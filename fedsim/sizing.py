@@ -58,6 +58,9 @@ class _Measured:
         self.known: weakref.WeakKeyDictionary[Any, frozenset[str]] = (
             weakref.WeakKeyDictionary()
         )
+        self._telling: weakref.WeakKeyDictionary[ClientStep, ClientStep] = (
+            weakref.WeakKeyDictionary()
+        )
         self._inner = workers
         self._lock = threading.Lock()
         self._down: _Count = {}
@@ -73,9 +76,10 @@ class _Measured:
     ) -> StepResult:
         """See `Workers.run`."""
         sent = up(step)
-        made = [n for n in sent if n not in step.inputs]
-        keep = tuple(dict.fromkeys((*step.keep, *made)))
-        result = self._inner.run(attrs.evolve(step, keep=keep), shared, clients)
+        with self._lock:
+            # Kept: programs that runtimes make of a step belong to the step.
+            telling = self._telling.setdefault(step, _keeping(step, sent))
+        result = self._inner.run(telling, shared, clients)
         values = {**clients.values, **result.kept}
         broadcast = [shared[n] for n in down(step, self.known.get(step, frozenset()))]
         key = (("CLIENTS", clients.count),)
@@ -85,6 +89,11 @@ class _Measured:
             for client in range(clients.count):
                 _count(self._up, key, [values[n][client] for n in sent])
         return StepResult(result.totals, {n: result.kept[n] for n in step.keep})
+
+
+def _keeping(step: ClientStep, names: list[str]) -> ClientStep:
+    made = [n for n in names if n not in step.inputs]
+    return attrs.evolve(step, keep=tuple(dict.fromkeys((*step.keep, *made))))
 
 
 def _count(counts: _Count, key: Any, tensors: list[Any]) -> None:

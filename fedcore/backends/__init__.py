@@ -1,5 +1,5 @@
-"""The places where computations run."""
+"""The places where computations run, and the forms in which other systems want them."""
 
-from fedcore.backends import native
+from fedcore.backends import mapreduce, native, test
 
-__all__ = ["native"]
+__all__ = ["mapreduce", "native", "test"]

@@ -9,18 +9,21 @@ from fedcore import ir
 from fedcore.federated import body_of
 
 
-def desugar(tree: ir.Node) -> ir.Node:
-    """`tree` with nothing but primitive intrinsics; its meaning is unchanged."""
-    return _desugar(tree, ir.fresh_names("d"))
+def desugar(tree: ir.Node, keep: frozenset[str] = frozenset()) -> ir.Node:
+    """`tree` with nothing but primitive intrinsics, and those in `keep`.
+
+    Its meaning is unchanged.
+    """
+    return _desugar(tree, keep, ir.fresh_names("d"))
 
 
-def _desugar(tree: ir.Node, fresh: Callable[[], str]) -> ir.Node:
+def _desugar(tree: ir.Node, keep: frozenset[str], fresh: Callable[[], str]) -> ir.Node:
     def rule(node: ir.Node) -> ir.Node:
-        if isinstance(node, ir.Intrinsic):
+        if isinstance(node, ir.Intrinsic) and node.uri not in keep:
             body = _body(node)
             if body is not None:
                 # Used in several places, a body binds names of its own in each.
-                return _desugar(ir.renamed(body, fresh), fresh)
+                return _desugar(ir.renamed(body, fresh), keep, fresh)
         return node
 
     return ir.rewrite(tree, rule)
