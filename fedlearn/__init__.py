@@ -1,6 +1,15 @@
 """fedlearn: federated learning and evaluation (TFF's `tff.learning`)."""
 
-from fedlearn import algorithms, framework, metrics, models, optimizers, templates
+from fedlearn import (
+    algorithms,
+    deprecation,
+    framework,
+    metrics,
+    models,
+    optimizers,
+    reconstruction,
+    templates,
+)
 from fedlearn._autograph import leave_own_modules_alone
 from fedlearn.aggregator import (
     compression_aggregator,
@@ -8,8 +17,15 @@ from fedlearn.aggregator import (
     robust_aggregator,
     secure_aggregator,
 )
-from fedlearn.algorithms._averaging_process import build_federated_averaging_process
-from fedlearn.algorithms._evaluation import build_federated_evaluation
+from fedlearn.algorithms._averaging_process import (
+    build_federated_averaging_process,
+    state_with_new_model_weights,
+)
+from fedlearn.algorithms._evaluation import (
+    build_federated_evaluation,
+    build_local_evaluation,
+)
+from fedlearn.algorithms._personalization import build_personalization_eval
 from fedlearn.debug_measurements import (
     add_debug_measurements,
     add_debug_measurements_with_mixed_dtype,
@@ -32,7 +48,10 @@ __all__ = [
     "algorithms",
     "build_federated_averaging_process",
     "build_federated_evaluation",
+    "build_local_evaluation",
+    "build_personalization_eval",
     "compression_aggregator",
+    "deprecation",
     "entropy_compression_aggregator",
     "federated_aggregate_keras_metric",
     "framework",
@@ -40,7 +59,9 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "reconstruction",
     "robust_aggregator",
     "secure_aggregator",
+    "state_with_new_model_weights",
     "templates",
 ]

@@ -6,6 +6,9 @@ from typing import Any
 
 import attrs
 
+from fedcore.types import Type
+from fedlearn.templates import DistributionProcess, build_broadcast_process
+
 
 @attrs.define(eq=False)
 class ServerState:
@@ -41,4 +44,19 @@ class ClientOutput:
     optimizer_output: Any = None
 
 
-__all__ = ["ClientOutput", "ServerState"]
+def build_stateless_broadcaster(*, model_weights_type: Type) -> DistributionProcess:
+    """Sends a model's weights to all clients as they are.
+
+    Args:
+        model_weights_type: The type W of the weights, unplaced.
+
+    Returns:
+        A process as that of `fedlearn.templates.build_broadcast_process`.
+
+    Raises:
+        TypeError: If `model_weights_type` is placed or a function.
+    """
+    return build_broadcast_process(model_weights_type)
+
+
+__all__ = ["ClientOutput", "ServerState", "build_stateless_broadcaster"]

@@ -5,25 +5,35 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-import attrs
+import tensorflow as tf
 
+from fedcore.aggregators import MeanFactory
 from fedcore.computation import Computation
 from fedcore.federated import (
     federated_computation,
-    federated_eval,
     federated_map,
+    federated_value,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
-from fedcore.types import SERVER, at_clients, at_server
+from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.types import (
+    CLIENTS,
+    SERVER,
+    SequenceType,
+    Type,
+    at_clients,
+    at_server,
+    to_type,
+)
 from fedlearn.metrics import SumThenFinalizeFactory, sum_then_finalize
-from fedlearn.models import ModelWeights
 from fedlearn.templates import (
+    ClientResult,
+    ClientWorkProcess,
     DistributionProcess,
-    LearningAlgorithmState,
+    FinalizerProcess,
     LearningProcess,
-    LearningProcessOutput,
     build_broadcast_process,
+    compose_learning_process,
 )
 from fedlearn.templates._client_loop import Learner, client_pass, learner
 
@@ -115,67 +125,113 @@ def build_fed_eval(
     """
     del use_experimental_simulation_loop
     model = learner(model_fn)
-    distributor = model_distributor or build_broadcast_process(model.weights_type)
     aggregation = metrics_aggregation_process
     if aggregation is None:
         factory = SumThenFinalizeFactory(model.metric_finalizers)
         aggregation = factory.create(model.metrics_type)
-    work = evaluation_work(model)
-    initial_weights = model.initial_weights
+    elif not isinstance(aggregation, AggregationProcess):
+        raise TypeError(
+            "`metrics_aggregation_process` needs to be an `AggregationProcess`, found "
+            f"`{type(aggregation).__name__}`."
+        )
+    # Four parts as in training, so that states and metrics look alike; nothing is sent.
+    return compose_learning_process(
+        model.initial_weights,
+        model_distributor or build_broadcast_process(model.weights_type),
+        _evaluation_client_work(model, aggregation),
+        MeanFactory().create(to_type(()), to_type(tf.float32)),
+        _unchanged_weights(model.weights_type),
+    )
 
-    # Four parts as in training, so that states and metrics look alike.
+
+def _evaluation_client_work(
+    model: Learner, aggregation: AggregationProcess
+) -> ClientWorkProcess:
+    """Clients send their metrics, which are aggregated, and an empty update."""
+    work = evaluation_work(model)
+
+    @federated_computation(
+        aggregation.state_type,
+        at_clients(model.weights_type),
+        at_clients(model.data_type),
+    )
+    def next_fn(state, weights, client_data):
+        metrics = federated_map(work, (weights, client_data))
+        aggregated = aggregation.next(state, metrics)
+        current, total = aggregated.result
+        evaluated = OrderedDict(
+            current_round_metrics=current, total_rounds_metrics=total
+        )
+        return MeasuredProcessOutput(
+            aggregated.state,
+            federated_value(ClientResult((), 0.0), CLIENTS),
+            federated_zip(OrderedDict([("eval", evaluated)])),
+        )
+
+    return ClientWorkProcess(aggregation.initialize, next_fn)
+
+
+def _unchanged_weights(weights_type: Type) -> FinalizerProcess:
     @federated_computation
     def initialize_fn():
-        nothing = federated_eval(tf_computation(lambda: ()), SERVER)
-        weights = federated_eval(initial_weights, SERVER)
-        return federated_zip(
-            LearningAlgorithmState(
-                weights,
-                distributor.initialize(),
-                aggregation.initialize(),
-                nothing,
-                nothing,
+        return federated_value((), SERVER)
+
+    @federated_computation(at_server(()), at_server(weights_type), at_server(()))
+    def next_fn(state, weights, update):
+        return MeasuredProcessOutput(state, weights, federated_value((), SERVER))
+
+    return FinalizerProcess(initialize_fn, next_fn)
+
+
+def build_local_evaluation(
+    model_fn: Any,
+    model_weights_type: Type,
+    batch_type: Any,
+    use_experimental_simulation_loop: bool = False,
+) -> Computation:
+    """Builds the computation that evaluates weights on one client's data.
+
+    Args:
+        model_fn: A function without arguments that returns a `fedlearn.Model`, or a
+            `fedlearn.models.FunctionalModel`.
+        model_weights_type: The type W of the weights, as
+            `fedlearn.models.weights_type_from_model` gives it.
+        batch_type: The type D of a batch, or what `to_type` makes one of.
+        use_experimental_simulation_loop: Accepted for TFF's scripts; has no effect.
+
+    Returns:
+        `(<incoming_model_weights=W,dataset=D*> -> <local_outputs=U,num_examples=int64>)`,
+        U the unfinalized metrics.
+
+    Raises:
+        TypeError: If the model's weights or batches are of other types.
+    """
+    del use_experimental_simulation_loop
+    model = learner(model_fn)
+    data_type = SequenceType(to_type(batch_type))
+    for name, wanted, found in [
+        ("model_weights_type", model.weights_type, model_weights_type),
+        ("batch_type", model.data_type, data_type),
+    ]:
+        if not wanted.is_assignable_from(to_type(found)):
+            raise TypeError(
+                f"`build_local_evaluation` needs at `{name}` the model's\n    {wanted}\n"
+                f"found\n    {found}"
             )
-        )
+    work = client_pass(
+        model,
+        model.weights_type,
+        weights_of=lambda weights: weights,
+        begin=lambda weights: (),
+        update=None,
+        finish=lambda start, weights, extra, num_examples, metrics: OrderedDict(
+            local_outputs=metrics, num_examples=num_examples
+        ),
+        training=False,
+    )
 
-    state_type = initialize_fn.type_signature.result
+    @federated_computation(model.weights_type, data_type)
+    def evaluate(incoming_model_weights, dataset):
+        return work(incoming_model_weights, dataset)
 
-    @federated_computation(state_type, at_clients(model.data_type))
-    def next_fn(state, client_data):
-        sent = distributor.next(state.distributor, state.global_model_weights)
-        metrics = federated_map(work, (sent.result, client_data))
-        aggregated = aggregation.next(state.client_work, metrics)
-        current, total = aggregated.result
-        new_state = LearningAlgorithmState(
-            state.global_model_weights,
-            sent.state,
-            aggregated.state,
-            state.aggregator,
-            state.finalizer,
-        )
-        measured = OrderedDict(
-            distributor=sent.measurements,
-            client_work=OrderedDict(
-                [
-                    (
-                        "eval",
-                        OrderedDict(
-                            current_round_metrics=current, total_rounds_metrics=total
-                        ),
-                    )
-                ]
-            ),
-            aggregator=state.aggregator,
-            finalizer=state.finalizer,
-        )
-        return LearningProcessOutput(federated_zip(new_state), federated_zip(measured))
-
-    @tf_computation(state_type.member)
-    def get_model_weights(state):
-        return state.global_model_weights
-
-    @tf_computation(state_type.member, model.weights_type)
-    def set_model_weights(state, model_weights: ModelWeights):
-        return attrs.evolve(state, global_model_weights=model_weights)
-
-    return LearningProcess(initialize_fn, next_fn, get_model_weights, set_model_weights)
+    return evaluate

@@ -25,7 +25,7 @@ from fedlearn.templates import (
     compose_learning_process,
 )
 from fedlearn.templates._client_loop import Learner, learner
-from fedlearn.templates._client_work import delta_work, stateless_client_work
+from fedlearn.templates._client_work import delta_client_work
 from fedlearn.weighting import ClientWeighting, Weighting, check_weighting
 
 
@@ -80,13 +80,14 @@ def build_weighted_fed_avg(
     del use_experimental_simulation_loop
     check_weighting(client_weighting)
     model = learner(model_fn)
-    work = delta_work(model, client_optimizer_fn, client_weighting)
     return averaging_process(
         model,
-        stateless_client_work(model, work, metrics_aggregator or sum_then_finalize),
+        delta_client_work(
+            model, client_optimizer_fn, client_weighting, metrics_aggregator
+        ),
         server_optimizer_fn,
         model_distributor,
-        model_aggregator or MeanFactory(),
+        weighted(model_aggregator or MeanFactory()),
     )
 
 
@@ -126,10 +127,11 @@ def build_unweighted_fed_avg(
     """
     del use_experimental_simulation_loop
     model = learner(model_fn)
-    work = delta_work(model, client_optimizer_fn, ClientWeighting.UNIFORM)
     return averaging_process(
         model,
-        stateless_client_work(model, work, metrics_aggregator or sum_then_finalize),
+        delta_client_work(
+            model, client_optimizer_fn, ClientWeighting.UNIFORM, metrics_aggregator
+        ),
         server_optimizer_fn,
         model_distributor,
         unweighted(model_aggregator or UnweightedMeanFactory()),
@@ -166,12 +168,24 @@ def create_aggregator(factory: Any, value_type: Type) -> AggregationProcess:
     )
 
 
+def weighted(factory: Any) -> WeightedAggregationFactory:
+    """Raises TypeError unless the factory takes weights."""
+    if not isinstance(factory, WeightedAggregationFactory):
+        raise TypeError(
+            "`model_aggregator` needs to be a `WeightedAggregationFactory`, found "
+            f"`{type(factory).__name__}`.\n"
+            "Use the unweighted algorithm for one that takes no weights, or wrap it with "
+            "`fedcore.aggregators.as_weighted_aggregator`."
+        )
+    return factory
+
+
 def unweighted(factory: Any) -> UnweightedAggregationFactory:
     """Raises TypeError unless the factory takes no weights."""
     if not isinstance(factory, UnweightedAggregationFactory):
         raise TypeError(
             "`model_aggregator` needs to be an `UnweightedAggregationFactory`, found "
             f"`{type(factory).__name__}`.\n"
-            "Use `build_weighted_fed_avg` for one that takes weights."
+            "Use the weighted algorithm for one that takes weights."
         )
     return factory

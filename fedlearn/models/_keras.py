@@ -132,7 +132,11 @@ class KerasModel(Model):
         return self._input_spec
 
     def predict_on_batch(self, x: Any, training: bool = True) -> Any:
-        return self.keras_model(x, training=training)
+        # Without their ops: Keras would look for the logits behind a softmax, and where a
+        # probability is 0 in float32 loss and gradient would be others than TFF's.
+        return tf.nest.map_structure(
+            tf.identity, self.keras_model(x, training=training)
+        )
 
     def forward_pass(self, batch_input: Any, training: bool = True) -> BatchOutput:
         output = self.batch_output(batch_input, training)

@@ -45,6 +45,8 @@ class PureModel:
         update_metrics: `(unfinalized, batch, BatchOutput) -> unfinalized`.
         metric_finalizers: By name, the functions from unfinalized metrics to metrics; for
             a `FunctionalModel` one function of all of them.
+        constraints: In flat order of the trainable weights, the constraint that a Keras
+            variable carries, or None; empty if none does.
         masked: The same model with a mask for the rows of a batch, where that is exact.
     """
 
@@ -58,6 +60,7 @@ class PureModel:
     begin_metrics: Callable[[], Any]
     update_metrics: Callable[[Any, Any, BatchOutput], Any]
     metric_finalizers: Any
+    constraints: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...] = ()
     masked: MaskedModel | None = None
 
 
@@ -148,6 +151,7 @@ def _of_keras(model: KerasModel, model_fn: Callable[[], Any]) -> PureModel | Non
         begin_metrics=begin_metrics,
         update_metrics=update_metrics,
         metric_finalizers=model.metric_finalizers(),
+        constraints=tuple(v.constraint for v in model.trainable_variables),
     )
     if not _try(pure, model, state):
         return None

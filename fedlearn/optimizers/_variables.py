@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
 import tensorflow as tf
 
 from fedlearn.optimizers._optimizer import Optimizer
 
 
+@attrs.frozen(eq=False)
 class VariableOptimizer(Optimizer):
     """A Keras optimizer that has no pure form here, made anew for every step.
 
@@ -20,20 +21,25 @@ class VariableOptimizer(Optimizer):
 
     Args:
         optimizer_fn: Makes the Keras optimizer.
+        constraints: Of each weight, the constraint its Keras variable carries or None;
+            empty if there are none.
+        learning_rate: In place of the optimizer's own, if not None.
     """
 
-    def __init__(self, optimizer_fn: Callable[[], Any]):
-        self._optimizer_fn = optimizer_fn
+    optimizer_fn: Callable[[], Any]
+    constraints: Sequence[Callable[[tf.Tensor], tf.Tensor] | None] = ()
+    learning_rate: Any = None
+
+    def with_learning_rate(self, learning_rate: Any) -> VariableOptimizer:
+        """This optimizer with another rate, a float or a scalar tensor."""
+        return attrs.evolve(self, learning_rate=learning_rate)
 
     def initialize(self, specs: Any) -> Any:
-        variables = [
-            tf.Variable(tf.zeros(s.shape, s.dtype)) for s in tf.nest.flatten(specs)
-        ]
-        return [tf.convert_to_tensor(v) for v in self._built(variables)[1]]
+        zeros = [tf.zeros(s.shape, s.dtype) for s in tf.nest.flatten(specs)]
+        return [tf.convert_to_tensor(v) for v in self._built(zeros)[2]]
 
     def next(self, state: Any, weights: Any, gradients: Any) -> tuple[Any, Any]:
-        variables = [tf.Variable(w) for w in tf.nest.flatten(weights)]
-        optimizer, slots = self._built(variables)
+        variables, optimizer, slots = self._built(tf.nest.flatten(weights))
         for slot, value in zip(slots, state):
             slot.assign(value)
         optimizer.apply_gradients(zip(tf.nest.flatten(gradients), variables))
@@ -41,14 +47,15 @@ class VariableOptimizer(Optimizer):
         new_state = [tf.convert_to_tensor(s) for s in slots]
         return new_state, tf.nest.pack_sequence_as(weights, new_weights)
 
-    def get_hparams(self, state: Any) -> Any:
-        return OrderedDict()
-
-    def set_hparams(self, state: Any, hparams: Any) -> Any:
-        return state
-
-    def _built(self, variables: list[tf.Variable]) -> tuple[Any, list[Any]]:
-        optimizer = self._optimizer_fn()
+    def _built(self, weights: list[tf.Tensor]) -> tuple[list[tf.Variable], Any, list]:
+        constraints = self.constraints or [None] * len(weights)
+        variables = [
+            tf.Variable(weight, constraint=constraint)
+            for weight, constraint in zip(weights, constraints)
+        ]
+        optimizer = self.optimizer_fn()
         optimizer.build(variables)
         rate = getattr(optimizer, "_learning_rate", None)
-        return optimizer, [v for v in optimizer.variables if v is not rate]
+        if self.learning_rate is not None:
+            optimizer.learning_rate = self.learning_rate
+        return variables, optimizer, [v for v in optimizer.variables if v is not rate]

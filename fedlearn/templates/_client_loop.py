@@ -35,6 +35,8 @@ class Learner:
         data_type: The type `D*` of a client's data.
         metric_finalizers: The finalizer of each metric.
         metrics_type: The type of a client's unfinalized metrics.
+        constraints: In flat order of the trainable weights, the constraint that a Keras
+            variable carries, or None.
     """
 
     model_fn: Callable[[], Model]
@@ -43,6 +45,7 @@ class Learner:
     data_type: SequenceType
     metric_finalizers: OrderedDict
     metrics_type: Type
+    constraints: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...]
 
     @property
     def initial_weights(self) -> Computation:
@@ -72,8 +75,9 @@ def learner(model_fn: Any) -> Learner:
             SequenceType(to_type(pure.input_spec)),
             pure.metric_finalizers,
             zero.type_signature.result,
+            pure.constraints,
         )
-    finalizers, spec = _look_at(model_fn)
+    finalizers, spec, constraints = _look_at(model_fn)
 
     @tf_computation
     def zero():
@@ -88,13 +92,18 @@ def learner(model_fn: Any) -> Learner:
         SequenceType(to_type(spec)),
         finalizers,
         zero.type_signature.result,
+        constraints,
     )
 
 
-def _look_at(model_fn: Callable[[], Model]) -> tuple[OrderedDict, Any]:
+def _look_at(model_fn: Callable[[], Model]) -> tuple[OrderedDict, Any, tuple]:
     with tf.Graph().as_default():  # its variables are not kept
         model = model_fn()
-        return model.metric_finalizers(), model.input_spec
+        constraints = [
+            getattr(variable, "constraint", None)
+            for variable in model.trainable_variables
+        ]
+        return model.metric_finalizers(), model.input_spec, tuple(constraints)
 
 
 def client_pass(
@@ -103,10 +112,9 @@ def client_pass(
     *,
     weights_of: Callable[[Any], ModelWeights],
     begin: Callable[[Any], Any],
-    update: Callable[[Any, Any, Any, Any], tuple[Any, Any]] | None,
+    update: Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]] | None,
     finish: Callable[[Any, ModelWeights, Any, tf.Tensor, Any], Any],
     training: bool = True,
-    objective: Callable[[Any, Any, Any], tf.Tensor] | None = None,
 ) -> Computation:
     """A client's pass over its data, as a computation `(<start,D*> -> result)`.
 
@@ -116,24 +124,22 @@ def client_pass(
         weights_of: `start -> ModelWeights` that the client starts from.
         begin: `start -> extra`: the state besides the model's own, such as an
             optimizer's.
-        update: `start, extra, trainable, gradients -> extra, trainable`: one step; None
-            where nothing is trained, as in evaluation.
+        update: `start, extra, trainable, gradients, num_examples -> extra, trainable`: one
+            step, `num_examples` that of the batch; weights and gradients are flat lists,
+            and a gradient is None where the loss does not depend on the weight. None where
+            nothing is trained, as in evaluation.
         finish: `start, weights, extra, num_examples, metrics -> result`.
         training: Whether the model runs in training mode.
-        objective: `start, trainable, loss -> loss`: what is differentiated, if it is not
-            the model's loss alone.
 
     Returns:
         The computation, local to a client.
     """
     build = _pure_pass if model.pure is not None else _traced_pass
-    return build(
-        model, start_type, weights_of, begin, update, finish, training, objective
-    )
+    return build(model, start_type, weights_of, begin, update, finish, training)
 
 
 def _pure_pass(
-    model, start_type, weights_of, begin, update, finish, training, objective
+    model, start_type, weights_of, begin, update, finish, training
 ) -> Computation:
     pure = model.pure
 
@@ -162,21 +168,20 @@ def _pure_pass(
                 batch,
                 training,
             )
-            loss = output.loss
-            if objective is not None:
-                loss = objective(start, trainable, loss)
+        num_examples = tf.cast(_count(output, batch), tf.int64)
         new_state = OrderedDict(
             trainable=tuple(trainable),
             non_trainable=tuple(tf.nest.flatten(new_non_trainable)),
             local=tuple(local),
             metrics=update_metrics(state["metrics"], batch, output),
-            num_examples=state["num_examples"]
-            + tf.cast(output.num_examples, tf.int64),
+            num_examples=state["num_examples"] + num_examples,
             extra=state["extra"],
         )
         if update is not None:
-            gradients = tape.gradient(loss, trainable)
-            extra, trained = update(start, state["extra"], trainable, gradients)
+            gradients = tape.gradient(output.loss, trainable)
+            extra, trained = update(
+                start, state["extra"], trainable, gradients, num_examples
+            )
             new_state["extra"], new_state["trainable"] = extra, tuple(trained)
         return new_state
 
@@ -214,7 +219,7 @@ def _pure_pass(
 
 
 def _traced_pass(
-    model, start_type, weights_of, begin, update, finish, training, objective
+    model, start_type, weights_of, begin, update, finish, training
 ) -> Computation:
     @tf_computation(start_type, model.data_type)
     def client_work(start, data):
@@ -235,21 +240,20 @@ def _traced_pass(
             for batch in iter(data):
                 with tf.GradientTape() as tape:
                     output = variables.forward_pass(batch, training=training)
-                    loss = output.loss
-                    if objective is not None:
-                        loss = objective(start, weights.trainable, loss)
+                in_batch = tf.cast(_count(output, batch), tf.int64)
                 if update is not None:
-                    gradients = tape.gradient(loss, weights.trainable)
+                    gradients = tape.gradient(output.loss, weights.trainable)
                     nested, trained = update(
                         start,
                         tf.nest.pack_sequence_as(zero, extra),
                         [v.read_value() for v in weights.trainable],
                         gradients,
+                        in_batch,
                     )
                     extra = tuple(tf.nest.flatten(nested))
                     for variable, value in zip(weights.trainable, trained):
                         variable.assign(value)
-                num_examples += tf.cast(_count(output, batch), tf.int64)
+                num_examples += in_batch
             return extra, num_examples
 
         extra, num_examples = train(data)
@@ -269,7 +273,10 @@ def _traced_pass(
 
 
 def _flat_weights(weights: ModelWeights) -> list[Any]:
-    return [*tf.nest.flatten(weights.trainable), *tf.nest.flatten(weights.non_trainable)]
+    return [
+        *tf.nest.flatten(weights.trainable),
+        *tf.nest.flatten(weights.non_trainable),
+    ]
 
 
 def _count(output: Any, batch: Any) -> Any:

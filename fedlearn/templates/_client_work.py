@@ -6,21 +6,23 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import tensorflow as tf
 
 from fedcore.computation import Computation
 from fedcore.federated import (
+    federated_broadcast,
     federated_computation,
     federated_eval,
     federated_map,
     federated_value,
     federated_zip,
 )
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import MeasuredProcessOutput
-from fedcore.types import SERVER, at_clients, at_server
+from fedcore.tensorflow import tf_computation
+from fedcore.types import SERVER, Type, at_clients, at_server, to_type
 from fedlearn.metrics import sum_then_finalize
-from fedlearn.models import ModelWeights
+from fedlearn.optimizers import Optimizer, handle_indexed_slices_gradients
 from fedlearn.templates._client_loop import Learner, client_pass, learner
 from fedlearn.templates._finalizer import (
     resolve_optimizer,
@@ -55,8 +57,9 @@ def build_model_delta_client_work(
         use_experimental_simulation_loop: Accepted for TFF's scripts; has no effect.
 
     Returns:
-        A stateless process whose result is `{ClientResult}@CLIENTS` and whose
-        measurements are `<train=...>@SERVER`.
+        A process whose state are the optimizer's hyperparameters H (`<>` for a Keras
+        optimizer), whose result is `{ClientResult}@CLIENTS` and whose measurements are
+        `<train=...>@SERVER`.
 
     Raises:
         TypeError: If an argument is of another kind than said.
@@ -64,58 +67,203 @@ def build_model_delta_client_work(
     del use_experimental_simulation_loop
     check_weighting(client_weighting)
     model = learner(model_fn)
-    work = delta_work(model, optimizer, client_weighting)
-    return stateless_client_work(model, work, metrics_aggregator or sum_then_finalize)
+    return delta_client_work(model, optimizer, client_weighting, metrics_aggregator)
 
 
-def delta_work(
+def delta_client_work(
     model: Learner,
     optimizer: Any,
     client_weighting: Weighting,
-    objective: Callable[[Any, Any, tf.Tensor], tf.Tensor] | None = None,
-) -> Computation:
-    """`(<W,D*> -> <ClientResult,unfinalized metrics>)`: one client's local training.
-
-    Args:
-        model: The model.
-        optimizer: As for `build_model_delta_client_work`.
-        client_weighting: As there.
-        objective: `initial weights, trainable, loss -> loss`: what the client minimises,
-            if it is not the model's loss alone.
-    """
+    metrics_aggregator: Callable[..., Computation] | None,
+) -> ClientWorkProcess:
+    """The process of `build_model_delta_client_work`, of a model looked at already."""
+    optimizer = client_optimizer(model, optimizer)
     specs = trainable_specs(model.weights_type)
-    optimizer = resolve_optimizer(optimizer, specs)
 
-    def finish(initial, weights, extra, num_examples, metrics):
-        delta = tf.nest.map_structure(
-            tf.subtract,
-            tf.nest.flatten(initial.trainable),
-            tf.nest.flatten(weights.trainable),
-        )
-        delta, non_finite = zero_if_any_non_finite(delta)
-        weight = weight_of(client_weighting, num_examples, metrics)
-        weight = tf.where(non_finite, 0.0, weight)
-        nested = tf.nest.pack_sequence_as(initial.trainable, delta)
-        return ClientResult(nested, weight), metrics
+    @tf_computation
+    def initial_hparams():
+        return optimizer.get_hparams(optimizer.initialize(specs))
 
-    return client_pass(
+    hparams_type = initial_hparams.type_signature.result
+    start_type = to_type(OrderedDict(weights=model.weights_type, hparams=hparams_type))
+    work = local_training(
         model,
-        model.weights_type,
-        weights_of=lambda weights: weights,
-        begin=lambda weights: optimizer.initialize(specs),
-        update=lambda initial, state, trainable, gradients: optimizer.next(
-            state, trainable, gradients
-        ),
-        finish=finish,
-        objective=objective,
+        start_type,
+        lambda start: _WithHparams(optimizer, start["hparams"]),
+        client_weighting,
+    )
+    aggregate = (metrics_aggregator or sum_then_finalize)(
+        model.metric_finalizers, model.metrics_type
+    )
+
+    @federated_computation
+    def initialize_fn():
+        return federated_eval(initial_hparams, SERVER)
+
+    @federated_computation(
+        at_server(hparams_type),
+        at_clients(model.weights_type),
+        at_clients(model.data_type),
+    )
+    def next_fn(state, weights, client_data):
+        hparams = federated_broadcast(state)
+        start = federated_zip(OrderedDict(weights=weights, hparams=hparams))
+        result, metrics = federated_map(work, (start, client_data))
+        return MeasuredProcessOutput(
+            state, result, training_metrics(aggregate, metrics)
+        )
+
+    # The state is the hyperparameters and nothing else.
+    @tf_computation(hparams_type)
+    def get_hparams(state):
+        return state
+
+    @tf_computation(hparams_type, hparams_type)
+    def set_hparams(state, hparams):
+        return hparams
+
+    return ClientWorkProcess(
+        initialize_fn, next_fn, get_hparams_fn=get_hparams, set_hparams_fn=set_hparams
     )
 
 
+@attrs.frozen(eq=False)
+class _WithHparams(Optimizer):
+    """An optimizer that starts with the given hyperparameters."""
+
+    optimizer: Optimizer
+    hparams: Any
+
+    def initialize(self, specs: Any) -> Any:
+        state = self.optimizer.initialize(specs)
+        return self.optimizer.set_hparams(state, self.hparams)
+
+    def next(self, state: Any, weights: Any, gradients: Any) -> tuple[Any, Any]:
+        return self.optimizer.next(state, weights, gradients)
+
+
+def client_optimizer(model: Learner, optimizer: Any) -> Optimizer:
+    """A client's optimizer, with the constraints that the model's variables carry."""
+    specs = trainable_specs(model.weights_type)
+    return resolve_optimizer(optimizer, specs, model.constraints)
+
+
+def local_training(
+    model: Learner,
+    start_type: Type,
+    optimizer_of: Callable[[Any], Optimizer],
+    client_weighting: Weighting,
+    correct: Callable[[Any, Any, Any], Any] | None = None,
+) -> Computation:
+    """`(<start,D*> -> <ClientResult,unfinalized metrics>)`: one client's local training.
+
+    Args:
+        model: The model.
+        start_type: What the server sends: a mapping with `weights`, the model's.
+        optimizer_of: `start -> Optimizer`, which begins anew for each client.
+        client_weighting: As for `build_model_delta_client_work`.
+        correct: `start, trainable, gradients -> gradients`: what an algorithm adds to the
+            gradients, all flat lists of tensors; nothing if None.
+    """
+    specs = trainable_specs(model.weights_type)
+
+    def update(start, state, trainable, gradients, num_examples):
+        if correct is not None:
+            gradients = correct(start, trainable, dense_gradients(gradients, trainable))
+        return optimizer_of(start).next(state, trainable, gradients)
+
+    def finish(start, weights, state, num_examples, metrics):
+        delta = model_delta(start["weights"].trainable, weights.trainable)
+        weight = weight_of(client_weighting, num_examples, metrics)
+        return client_result(delta, weight), metrics
+
+    return client_pass(
+        model,
+        start_type,
+        weights_of=lambda start: start["weights"],
+        begin=lambda start: optimizer_of(start).initialize(specs),
+        update=update,
+        finish=finish,
+    )
+
+
+def mean_gradient(
+    model: Learner, start_type: Type, finish: Callable[[Any, Any, tf.Tensor, Any], Any]
+) -> Computation:
+    """`(<start,D*> -> result)`: the gradient over all of a client's examples.
+
+    Args:
+        model: The model.
+        start_type: What the server sends: a mapping with `weights`, the model's.
+        finish: `start, gradient, num_examples, metrics -> result`; the gradient is
+            structured as the trainable weights, and 0 for a client without examples.
+    """
+    specs = trainable_specs(model.weights_type)
+
+    def update(start, total, trainable, gradients, num_examples):
+        gradients = dense_gradients(gradients, trainable)
+        added = [
+            t + g * tf.cast(num_examples, g.dtype) for t, g in zip(total, gradients)
+        ]
+        return added, trainable
+
+    def finish_fn(start, weights, total, num_examples, metrics):
+        mean = [tf.math.divide_no_nan(t, tf.cast(num_examples, t.dtype)) for t in total]
+        nested = tf.nest.pack_sequence_as(start["weights"].trainable, mean)
+        return finish(start, nested, num_examples, metrics)
+
+    return client_pass(
+        model,
+        start_type,
+        weights_of=lambda start: start["weights"],
+        begin=lambda start: [tf.zeros(spec.shape, spec.dtype) for spec in specs],
+        update=update,
+        finish=finish_fn,
+    )
+
+
+def dense_gradients(gradients: Any, trainable: Any) -> list[tf.Tensor]:
+    """The gradients as tensors: 0 where the loss does not depend on the weight."""
+    return [
+        tf.zeros_like(weight) if gradient is None else gradient
+        for gradient, weight in zip(
+            handle_indexed_slices_gradients(gradients), trainable
+        )
+    ]
+
+
+def model_delta(start: Any, trained: Any) -> Any:
+    """Δ = w − w_client, structured as the weights of `start`."""
+    pairs = zip(tf.nest.flatten(start), tf.nest.flatten(trained))
+    return tf.nest.pack_sequence_as(start, [before - after for before, after in pairs])
+
+
+def client_result(update: Any, weight: tf.Tensor) -> ClientResult:
+    """A client's update, or 0 with weight 0 if the update is not finite."""
+    update, non_finite = zero_if_any_non_finite(update)
+    return ClientResult(update, tf.where(non_finite, 0.0, weight))
+
+
+def training_metrics(aggregate: Computation, metrics: Any) -> Any:
+    """`<train=M>@SERVER` of the clients' unfinalized metrics."""
+    return federated_zip(OrderedDict(train=aggregate(metrics)))
+
+
 def stateless_client_work(
-    model: Learner, work: Computation, metrics_aggregator: Callable[..., Computation]
+    model: Learner,
+    work: Computation,
+    metrics_aggregator: Callable[..., Computation] | None,
 ) -> ClientWorkProcess:
-    """The process that runs `work` on each client and aggregates its metrics."""
-    aggregate = metrics_aggregator(model.metric_finalizers, model.metrics_type)
+    """The process that runs `work` on each client and aggregates its metrics.
+
+    Args:
+        model: The model.
+        work: `(<<weights=W>,D*> -> <ClientResult,unfinalized metrics>)`.
+        metrics_aggregator: As for `build_model_delta_client_work`.
+    """
+    aggregate = (metrics_aggregator or sum_then_finalize)(
+        model.metric_finalizers, model.metrics_type
+    )
 
     @federated_computation
     def initialize_fn():
@@ -125,10 +273,10 @@ def stateless_client_work(
         at_server(()), at_clients(model.weights_type), at_clients(model.data_type)
     )
     def next_fn(state, weights, client_data):
-        result, metrics = federated_map(work, (weights, client_data))
-        train = aggregate(metrics)
+        start = federated_zip(OrderedDict(weights=weights))
+        result, metrics = federated_map(work, (start, client_data))
         return MeasuredProcessOutput(
-            state, result, federated_zip(OrderedDict(train=train))
+            state, result, training_metrics(aggregate, metrics)
         )
 
     return ClientWorkProcess(initialize_fn, next_fn)

@@ -9,8 +9,8 @@ import attrs
 
 from fedcore.computation import Computation
 from fedcore.federated import federated_computation, federated_eval, federated_zip
-from fedcore.tensorflow import tf_computation
 from fedcore.templates import AggregationProcess
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, Type
 from fedlearn.templates._finalizer import check_weights_type
 from fedlearn.templates._learning_process import (
@@ -135,19 +135,14 @@ def weights_computations(state_type: Type) -> tuple[Computation, Computation]:
 def _hparams(
     state_type: Type, client_work: ClientWorkProcess, finalizer: FinalizerProcess
 ) -> dict[str, Computation]:
-    """The hyperparameters of the parts that have any, by the part's name."""
-    parts = OrderedDict(
-        (name, part)
-        for name, part in [("client_work", client_work), ("finalizer", finalizer)]
-        if part.get_hparams is not None
-    )
-    if not parts:
-        return {}
+    """The hyperparameters of the client work and the finalizer."""
+    parts = OrderedDict(client_work=client_work, finalizer=finalizer)
 
     @tf_computation(state_type)
     def get_hparams(state):
         return OrderedDict(
-            (name, part.get_hparams(getattr(state, name))) for name, part in parts.items()
+            (name, part.get_hparams(getattr(state, name)))
+            for name, part in parts.items()
         )
 
     @tf_computation(state_type, get_hparams.type_signature.result)

@@ -7,10 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from fedcore.federated import federated_computation, federated_eval, federated_map
-from fedcore.federated import federated_zip
-from fedcore.tensorflow import tf_computation
+from fedcore.federated import (
+    federated_computation,
+    federated_eval,
+    federated_map,
+)
 from fedcore.templates import MeasuredProcessOutput
+from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, StructType, Type, at_server, type_to_tf_tensor_specs
 from fedlearn.models import ModelWeights
 from fedlearn.optimizers import Optimizer
@@ -81,9 +84,7 @@ def build_apply_optimizer_finalizer(
 
 def check_weights_type(function: str, type_: Any) -> None:
     """Raises TypeError unless `type_` is that of a `ModelWeights`."""
-    if not (
-        isinstance(type_, StructType) and type_.python_container is ModelWeights
-    ):
+    if not (isinstance(type_, StructType) and type_.python_container is ModelWeights):
         raise TypeError(
             f"`{function}` needs the type of a model's `ModelWeights`, found `{type_}`.\n"
             "Take it from `fedlearn.models.weights_type_from_model(model_fn)`."
@@ -95,9 +96,18 @@ def trainable_specs(model_weights_type: Type) -> list[tf.TensorSpec]:
     return tf.nest.flatten(type_to_tf_tensor_specs(model_weights_type.trainable))
 
 
-def resolve_optimizer(optimizer_fn: Any, specs: list[tf.TensorSpec]) -> Optimizer:
-    """The optimizer as pure functions of its state, whatever it was given as."""
-    return as_optimizer(optimizer_fn, specs) or VariableOptimizer(optimizer_fn)
+def resolve_optimizer(
+    optimizer_fn: Any, specs: list[tf.TensorSpec], constraints: tuple[Any, ...] = ()
+) -> Optimizer:
+    """The optimizer as pure functions of its state, whatever it was given as.
+
+    Args:
+        optimizer_fn: As users give it.
+        specs: The weights to be optimized, flat.
+        constraints: Of each weight, the constraint its Keras variable carries or None.
+    """
+    pure = as_optimizer(optimizer_fn, specs, constraints)
+    return pure or VariableOptimizer(optimizer_fn, constraints)
 
 
 def hparams_computations(optimizer: Optimizer, state_type: Type) -> dict[str, Any]:

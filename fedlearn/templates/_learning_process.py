@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import attrs
@@ -139,35 +140,34 @@ class LearningProcess(IterativeProcess):
             state: A `LearningAlgorithmState`.
 
         Returns:
-            A structure of hyperparameters, by part of the process.
-
-        Raises:
-            ValueError: If the process has none.
+            A mapping of hyperparameters, by part of the process; empty if there are none.
         """
-        return self._hparams(self._get_hparams)(state)
+        if self._get_hparams is None:
+            return OrderedDict()
+        return self._get_hparams(state)
 
     def set_hparams(self, state: Any, hparams: Any) -> Any:
         """A state like `state` with other hyperparameters.
 
         Args:
             state: A `LearningAlgorithmState`.
-            hparams: A structure as `get_hparams` returns it.
+            hparams: A mapping as `get_hparams` returns it.
 
         Returns:
             The new state.
 
         Raises:
-            ValueError: If the process has none.
+            ValueError: If hyperparameters are given and the process has none.
         """
-        return self._hparams(self._set_hparams)(state, hparams)
-
-    def _hparams(self, fn: Computation | None) -> Computation:
-        if fn is None:
+        if self._set_hparams is not None:
+            return self._set_hparams(state, hparams)
+        if hparams:
             raise ValueError(
-                "This learning process has no hyperparameters in its state.\n"
-                "Build it with optimizers of `fedlearn.optimizers`, whose state has them."
+                "`set_hparams` needs a process with hyperparameters in its state, found "
+                "one that has none.\nPass `get_hparams_fn` and `set_hparams_fn` when you "
+                "make it."
             )
-        return fn
+        return state
 
 
 def _check_next(next_fn: Computation, state: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import attrs
@@ -16,13 +17,16 @@ from fedcore.templates import MeasuredProcess, MeasuredProcessOutput
 from fedcore.templates import TemplateNextFnNumArgsError as NextFnNumArgsError
 from fedcore.templates import TemplateNotFederatedError as NotFederatedError
 from fedcore.templates import TemplatePlacementError as PlacementError
+from fedcore.tensorflow import tf_computation
 from fedcore.types import (
     CLIENTS,
     SERVER,
     FederatedType,
+    StructType,
     StructWithPythonType,
     Type,
     at_server,
+    to_type,
 )
 
 
@@ -53,9 +57,13 @@ class ClientResult:
 
 def _check(name: str, type_: Type, placement: Any) -> None:
     if not isinstance(type_, FederatedType):
-        raise NotFederatedError(f"{name} needs to be a federated value, found `{type_}`.")
+        raise NotFederatedError(
+            f"{name} needs to be a federated value, found `{type_}`."
+        )
     if type_.placement is not placement:
-        raise PlacementError(f"{name} needs to be at {placement.name}, found `{type_}`.")
+        raise PlacementError(
+            f"{name} needs to be at {placement.name}, found `{type_}`."
+        )
 
 
 class _Part(MeasuredProcess):
@@ -107,18 +115,52 @@ class _WithHparams(_Part):
         set_hparams_fn: Computation | None = None,
     ):
         super().__init__(initialize_fn, next_fn)
-        self._get_hparams_fn = get_hparams_fn
-        self._set_hparams_fn = set_hparams_fn
+        state = self.state_type.member
+        self._get_hparams_fn = get_hparams_fn or _no_hparams(state)
+        self._set_hparams_fn = set_hparams_fn or _state_without_hparams(state)
+        _check_hparams(self._get_hparams_fn, self._set_hparams_fn, state)
 
     @property
-    def get_hparams(self) -> Computation | None:
-        """`(S -> H)`: the hyperparameters in a state; None if there are none."""
+    def get_hparams(self) -> Computation:
+        """`(S -> H)`: the hyperparameters in a state; H is `<>` if there are none."""
         return self._get_hparams_fn
 
     @property
-    def set_hparams(self) -> Computation | None:
-        """`(<S,H> -> S)`: a state with other hyperparameters; None if there are none."""
+    def set_hparams(self) -> Computation:
+        """`(<S,H> -> S)`: a state with other hyperparameters."""
         return self._set_hparams_fn
+
+
+def _no_hparams(state_type: Type) -> Computation:
+    return tf_computation(lambda state: OrderedDict(), state_type)
+
+
+def _state_without_hparams(state_type: Type) -> Computation:
+    return tf_computation(
+        lambda state, hparams: state, [state_type, to_type(OrderedDict())]
+    )
+
+
+def _check_hparams(get: Computation, set_: Computation, state: Type) -> None:
+    """Raises TypeError unless they are `(S -> H)` and `(<S,H> -> S)`."""
+    taken = get.type_signature.parameter
+    if taken is None or not taken.is_assignable_from(state):
+        raise TypeError(
+            f"`get_hparams_fn` needs to take the state\n    {state}\nfound "
+            f"`{get.type_signature}`."
+        )
+    taken = set_.type_signature.parameter
+    if not (
+        isinstance(taken, StructType)
+        and len(taken) == 2
+        and taken[0].is_assignable_from(state)
+        and taken[1].is_assignable_from(get.type_signature.result)
+        and state.is_assignable_from(set_.type_signature.result)
+    ):
+        raise TypeError(
+            "`set_hparams_fn` needs to go from state and hyperparameters to state, found "
+            f"`{set_.type_signature}`."
+        )
 
 
 class ClientWorkProcess(_WithHparams):
@@ -129,7 +171,7 @@ class ClientWorkProcess(_WithHparams):
         next_fn: `(<S@SERVER,{W}@CLIENTS,{D*}@CLIENTS> -> <state=S@SERVER,
             result={<update=U,update_weight=float32>}@CLIENTS,measurements=M@SERVER>)`,
             the result a `ClientResult`.
-        get_hparams_fn: `(S -> H)`, unplaced.
+        get_hparams_fn: `(S -> H)`, unplaced; no hyperparameters if None.
         set_hparams_fn: `(<S,H> -> S)`, unplaced.
 
     Raises:
@@ -178,7 +220,7 @@ class FinalizerProcess(_WithHparams):
         initialize_fn: `( -> S@SERVER)`.
         next_fn: `(<S@SERVER,W@SERVER,U@SERVER> -> <state=S@SERVER,result=W@SERVER,
             measurements=M@SERVER>)`.
-        get_hparams_fn: `(S -> H)`, unplaced.
+        get_hparams_fn: `(S -> H)`, unplaced; no hyperparameters if None.
         set_hparams_fn: `(<S,H> -> S)`, unplaced.
 
     Raises:

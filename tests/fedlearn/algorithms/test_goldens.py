@@ -134,3 +134,27 @@ def test_server_adam_agrees_in_all_rounds(goldens, train_data):
         fedlearn.optimizers.build_adam(0.01),
     )
     assert_rounds_agree(process, train_data, goldens["fed_avg_server_adam"]["rounds"])
+
+
+@pytest.mark.slow
+def test_fed_prox_agrees_in_all_rounds(goldens, train_data):
+    process = fedlearn.algorithms.build_weighted_fed_prox(model_fn, 0.5, client_sgd)
+    assert_rounds_agree(process, train_data, goldens["fed_prox"]["rounds"])
+
+
+@pytest.mark.slow
+def test_fed_sgd_agrees_in_all_rounds(goldens, train_data):
+    process = fedlearn.algorithms.build_fed_sgd(
+        model_fn, lambda: keras.optimizers.SGD(0.1)
+    )
+    assert_rounds_agree(process, train_data, goldens["fed_sgd"]["rounds"])
+
+
+@pytest.mark.slow
+def test_mime_lite_agrees_in_all_rounds(goldens, train_data):
+    process = fedlearn.algorithms.build_weighted_mime_lite(
+        model_fn,
+        base_optimizer=fedlearn.optimizers.build_sgdm(0.02, 0.9),
+        server_optimizer=fedlearn.optimizers.build_sgdm(1.0),
+    )
+    assert_rounds_agree(process, train_data, goldens["mime_lite"]["rounds"])
