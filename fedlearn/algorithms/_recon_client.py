@@ -57,7 +57,8 @@ class Reconstruction:
 
     @property
     def data_type(self) -> SequenceType:
-        return self.split.type_signature.parameter
+        data_type: Any = self.split.type_signature.parameter
+        return data_type
 
     @property
     def initial_weights(self) -> Computation:
@@ -149,8 +150,14 @@ def reconstruct_then(
     model, weights_type = recon.model, recon.weights_type
     group = GLOBAL if optimizer is not None else None
     specs = trainable_specs(weights_type)
-    trainer = None if optimizer is None else resolve_optimizer(optimizer, specs)
-    fitter = resolve_optimizer(reconstruction_optimizer, model.local_specs)
+    trainer = (
+        None
+        if optimizer is None
+        else resolve_optimizer(optimizer, specs, model.constraints[GLOBAL])
+    )
+    fitter = resolve_optimizer(
+        reconstruction_optimizer, model.local_specs, model.constraints[LOCAL]
+    )
 
     @tf_computation(weights_type)
     def begin_fit(weights):

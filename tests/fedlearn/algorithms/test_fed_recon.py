@@ -233,6 +233,26 @@ def test_local_weights_are_drawn_anew_for_each_client():
     assert len(set(losses)) == 3
 
 
+def test_keras_constraints_hold_on_clients():
+    def model_fn():
+        inputs = keras.Input((1,))
+        first = keras.layers.Dense(
+            1, use_bias=False, kernel_initializer="ones", kernel_constraint="non_neg"
+        )
+        second = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+        model = keras.Model(inputs, second(first(inputs)))
+        return reconstruction.from_keras_model(
+            model, global_layers=[first], local_layers=[second], input_spec=SPEC
+        )
+
+    process = build_fed_recon(
+        model_fn,
+        **arguments(client_optimizer_fn=lambda: keras.optimizers.SGD(10.0)),
+    )
+    output = process.next(process.initialize(), [data([1, 1], [1, -9])])
+    assert process.get_model_weights(output.state).trainable[0].tolist() == [[0]]
+
+
 def test_dropout_runs_in_training_and_not_in_evaluation():
     process = build_fed_recon(lambda: keras_model(dropout=True), **arguments())
     trained = process.next(process.initialize(), clients())
