@@ -343,7 +343,8 @@ def _scheduled(
     def initialize_fn():
         return federated_zip((first_round(), work.initialize()))
 
-    _, weights_type, data_type = work.next.type_signature.parameter
+    taken: Any = work.next.type_signature.parameter
+    _, weights_type, data_type = taken
 
     @federated_computation(
         at_server(initialize_fn.type_signature.result.member), weights_type, data_type

@@ -110,7 +110,8 @@ def get_map_reduce_form_for_computation(
     levels = levels_of(straight_line(tree, secure=True))
     _refuse_second_trip("MapReduceForm", levels)
     program, type_ = levels.program, comp.type_signature
-    state, data = type_.parameter
+    taken: Any = type_.parameter
+    state, data = taken
     split = len(list(leaf_types(state)))
     own, given = program.parameters[:split], program.parameters[split:]
     state = _member(state, SERVER, "")
@@ -267,7 +268,8 @@ def get_broadcast_form_for_computation(
             f"`{op.operator}`.\nUse `MapReduceForm` for it."
         )
     program = levels.program
-    state, data = type_.parameter
+    taken: Any = type_.parameter
+    state, data = taken
     split = len(list(leaf_types(state)))
     own, given = program.parameters[:split], program.parameters[split:]
     context = _sent_down(levels, program.results, given)
@@ -376,7 +378,8 @@ def parse_tff_to_tf(comp: ir.Node, grappler_config_proto: Any) -> ir.Compiled:
         program.results,
         comp.type.result,
     )
-    return piece.node
+    node: Any = piece.node
+    return node
 
 
 # --- Checks -------------------------------------------------------------------------
