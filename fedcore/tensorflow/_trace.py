@@ -121,4 +121,19 @@ def _run(root: RootGraph, body: Callable[[], list[tf.Tensor]]) -> None:
             first = root.first_error
             if first is not None and str(first)[:_RECOGNISED] in str(error):
                 raise first from (None if first is error else error)
-            raise _private.unburied(error) from None
+            raise _advised(_private.unburied(error), root.fn_name) from None
+
+
+def _advised(error: Exception, name: str) -> Exception:
+    """The error itself, or one that says what to do where a value was wanted."""
+    wants_value = (
+        isinstance(error, NotImplementedError) and "a symbolic" in str(error)
+    ) or (isinstance(error, AttributeError) and "SymbolicTensor" in str(error))
+    if not wants_value:
+        return error
+    return TracingError(
+        f"`{name}` needs TensorFlow operations alone, found NumPy or Python code that "
+        "wants the value of a tensor while there is none: the function is traced.\n"
+        "Use the TensorFlow function of that name; to look at values, call it in "
+        f"`with fedsim.debug():` after it is traced.\n{error}"
+    )

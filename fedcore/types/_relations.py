@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fedcore import structure
+from fedcore.types._remedies import remedy
 
 if TYPE_CHECKING:
     from fedcore.types._types import Type
@@ -95,6 +96,9 @@ def type_mismatch_error_message(
     short_first, short_second = str(first), str(second)
     kind = "expected type" if second_is_expected else "type"
     where = _first_difference(first, second, relation, second_is_expected)
+    if relation is TypeRelation.ASSIGNABLE:
+        advice = remedy(second, first)
+        where += f"\n{advice}" if advice else ""
     if short_first == short_second:
         # Only the Python containers differ, which `str` does not show.
         short_first, short_second = repr(first), repr(second)

@@ -174,6 +174,7 @@ def _struct(value: Any, type_: StructType, path: str) -> structure.Struct:
         raise TypeError(
             f"A structure of {len(names)} elements is needed{_at(path)}, found "
             f"{len(elements)}: {_short(value)}.\nThe type is `{type_}`."
+            + _parts_remedy(value, names, path)
         )
     packed = []
     for i, ((found, item), wanted, element) in enumerate(zip(elements, names, type_)):
@@ -185,6 +186,19 @@ def _struct(value: Any, type_: StructType, path: str) -> structure.Struct:
         here = f"{path}.{wanted}" if wanted else f"{path}[{i}]"
         packed.append((wanted, from_python(item, element, here.lstrip("."))))
     return structure.Struct(packed)
+
+
+def _parts_remedy(value: Any, names: list[str | None], path: str) -> str:
+    if "state" in _attributes(value) and "state" not in names:
+        return "\nThis is what a process returns: pass its `state`."
+    if not path and all(names):
+        return f"\nPass all arguments: {', '.join(map(str, names))}."
+    return ""
+
+
+def _attributes(value: Any) -> list[str]:
+    elements = structure.to_elements(structure.from_container(value))
+    return [name for name, _ in elements if name]
 
 
 def _is_container(value: Any) -> bool:
@@ -211,7 +225,8 @@ def _federated(value: Any, type_: FederatedType, path: str) -> Placed:
     if not isinstance(value, list | tuple):
         raise TypeError(
             f"A list with one value for each client is needed{_at(path)}, found "
-            f"`{type(value).__name__}`: {_short(value)}.\nThe type is `{type_}`."
+            f"`{type(value).__name__}`: {_short(value)}.\nThe type is `{type_}`.\n"
+            "For one client, pass a list with one element."
         )
     members = []
     for i, member in enumerate(value):

@@ -195,7 +195,10 @@ def test_what_is_no_type_is_neither_assignable_nor_equivalent():
 def test_short_types_stand_in_one_sentence():
     with pytest.raises(TypeNotAssignableError) as raised:
         INT.check_assignable_from(FLOAT)
-    assert str(raised.value) == "Type `float32` is not assignable to type `int32`"
+    assert str(raised.value) == (
+        "Type `float32` is not assignable to type `int32`\n"
+        "Cast it with `tf.cast(value, tf.int32)`."
+    )
     with pytest.raises(TypesNotEquivalentError) as raised:
         INT.check_equivalent_to(FLOAT)
     assert str(raised.value) == "Type `int32` is not equivalent to type `float32`"
@@ -251,7 +254,30 @@ DIFFERENCES = [
 def test_the_first_difference_is_named(target, source, line):
     with pytest.raises(TypeNotAssignableError) as raised:
         parse(target).check_assignable_from(parse(source))
-    assert str(raised.value).endswith(f"\nThey first differ at {line}.")
+    assert f"\nThey first differ at {line}." in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "advice"),
+    [
+        ("<a=int32>", "<a=int64>", "Cast it with `tf.cast(value, tf.int32)`."),
+        ("float32[?,784]*", "float32[784]*", "Is a `batch` missing?"),
+        ("float32[784]*", "float32[?,784]*", "Is it batched once too often?"),
+        ("float32[?,784]*", "float32[?,28]*", "Reshape it with `tf.reshape`."),
+        ("<x=int32,y=int32>", "<y=int32,x=int32>", "The names are the same"),
+        ("<x=int32>", "<z=int32>", "Give the elements the names of the type."),
+        ("int32@SERVER", "int32", "`federated_value(value, fedcore.SERVER)`"),
+        ("{<int32>}@CLIENTS", "<{int32}@CLIENTS>", "with `federated_zip`"),
+        ("{int32}@CLIENTS", "int32@SERVER", "with `federated_broadcast`"),
+        ("int32@SERVER", "{int32}@CLIENTS", "with an aggregation"),
+        ("int32", "{int32}@CLIENTS", "with `federated_map(fn, value)`"),
+        ("int32*", "int32", "Pass a dataset, or a list of elements."),
+    ],
+)
+def test_the_likely_remedy_is_named(target, source, advice):
+    with pytest.raises(TypeNotAssignableError) as raised:
+        parse(target).check_assignable_from(parse(source))
+    assert advice in str(raised.value).splitlines()[-1]
 
 
 @pytest.mark.parametrize(
