@@ -45,8 +45,11 @@ class ReferenceContext(SyncContext):
         clients = number_of_clients(
             argument, type_.parameter, self._default_num_clients
         )
-        result = Reference(comp.__name__, clients, seed).run(comp.node, argument)
-        return to_python(result, type_.result)
+        reference = self._reference(comp.__name__, clients, seed)
+        return to_python(reference.run(comp.node, argument), type_.result)
+
+    def _reference(self, name: str, clients: int, seed: int) -> Reference:
+        return Reference(name, clients, seed)
 
     def __repr__(self) -> str:
         return f"ReferenceContext(default_num_clients={self._default_num_clients})"

@@ -1,0 +1,273 @@
+"""`explain`, `debug` and `record`: what people look with."""
+
+import collections
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import fedcore
+import fedlearn
+import fedsim
+
+DATA = fedcore.type_at_clients(fedcore.SequenceType(tf.float32))
+seen = []
+
+
+@fedcore.tf_computation(fedcore.SequenceType(tf.float32), tf.float32)
+def scaled_sum(xs, scale):
+    total = xs.reduce(0.0, lambda a, b: a + b)
+    seen.append(total)
+    tf.debugging.assert_less(total, 100.0)
+    return total * scale
+
+
+@fedcore.tf_computation(tf.float32)
+def noise(x):
+    return x + keras.layers.Dropout(0.5)(tf.ones([20]), training=True)
+
+
+@fedcore.federated_computation(DATA, fedcore.type_at_server(tf.float32))
+def a_round(data, scale):
+    sent = fedcore.federated_broadcast(scale)
+    sums = fedcore.federated_map(scaled_sum, (data, sent))
+    noisy = fedcore.federated_map(noise, sums)
+    return fedcore.federated_sum(sums), fedcore.federated_mean(noisy)
+
+
+CLIENTS = [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
+
+
+@pytest.fixture(scope="module")
+def averaging():
+    train, _ = fedsim.datasets.emnist.load_synthetic(num_writers=3)
+
+    def preprocess(dataset):
+        def flatten(batch):
+            return collections.OrderedDict(
+                x=tf.reshape(batch["pixels"], [-1, 784]),
+                y=tf.reshape(batch["label"], [-1, 1]),
+            )
+
+        return dataset.batch(20).map(flatten)
+
+    train = train.preprocess(preprocess)
+    cohort = train.clients(train.client_ids)
+
+    def model_fn():
+        layers = [keras.layers.Input((784,)), keras.layers.Dense(10, "softmax")]
+        return fedlearn.models.from_keras_model(
+            keras.Sequential(layers),
+            input_spec=cohort[0].element_spec,
+            loss=keras.losses.SparseCategoricalCrossentropy(),
+        )
+
+    process = fedlearn.algorithms.build_weighted_fed_avg(
+        model_fn, client_optimizer_fn=lambda: keras.optimizers.SGD(0.02)
+    )
+    with fedcore.context.use(fedsim.local_context(seed=1)):
+        return process, process.initialize(), cohort
+
+
+def test_explain_counts_bytes_for_each_client():
+    found = fedsim.explain(a_round, CLIENTS, 2.0)
+    step = next(s for s in found.steps if s.place == "clients")
+    assert found.clients == 3
+    assert step.functions[:2] == ("scaled_sum", "noise")
+    assert step.down.bytes == 4
+    assert step.up.bytes == 4 + 4 * 20
+    assert step.road.startswith("general: ")
+    assert step.memory.exact
+    assert found.traced == 2
+
+
+def test_explain_fits_a_terminal_and_can_be_written(averaging):
+    process, state, cohort = averaging
+    for found in (
+        fedsim.explain(process.next, clients=100),
+        fedsim.explain(process.next, state, cohort),
+        fedsim.explain(a_round),
+    ):
+        assert max(map(len, repr(found).splitlines())) <= 80
+        assert json.loads(json.dumps(found.to_dict()))["name"] == found.name
+
+
+def test_explain_says_the_road_and_what_was_made_of_it(averaging):
+    process, state, cohort = averaging
+    before = fedsim.explain(process.next, state, cohort)
+    step = next(s for s in before.steps if s.place == "clients")
+    assert step.road.startswith("columnar, XLA")
+    assert step.compiled
+    assert "road   columnar, XLA" in repr(before)
+    context = fedsim.local_context(seed=1, xla=False)
+    with fedcore.context.use(context):
+        process.next(state, cohort)
+        after = fedsim.explain(process.next, state, cohort)
+    step = next(s for s in after.steps if s.place == "clients")
+    assert step.road == "columnar, graph: XLA is switched off"
+    assert not step.compiled
+    assert step.programs >= 1
+    assert after.planned_before
+
+
+def test_explain_without_arguments_says_what_it_needs():
+    text = repr(fedsim.explain(a_round, clients=10))
+    assert "pass arguments" in text
+    assert "10 clients" in text
+    assert "40 B in all" in text  # the scale, down
+    with pytest.raises(TypeError, match="`explain` needs a traced computation"):
+        fedsim.explain(lambda x: x)
+
+
+def test_explain_knows_that_sizes_may_be_open():
+    ones = fedcore.tf_computation(lambda n: tf.ones([n]), tf.int32)
+
+    @fedcore.federated_computation(fedcore.type_at_clients(tf.int32))
+    def run(n):
+        return fedcore.federated_map(ones, n), fedcore.federated_sum(n)
+
+    step = fedsim.explain(run, clients=2).steps
+    memory = next(s.memory for s in step if s.place == "clients")
+    assert not memory.exact
+
+
+def test_debug_runs_python_with_values():
+    seen.clear()
+    with fedsim.debug():
+        total, _ = a_round(CLIENTS, 2.0)
+    assert total == 2 * (3 + 3 + 15)
+    assert [float(x.numpy()) for x in seen] == [3.0, 3.0, 15.0]
+    assert not tf.config.functions_run_eagerly()
+
+
+def test_debug_goes_into_functions_and_computations_inside():
+    values = []
+
+    @tf.function
+    def inner(x):
+        values.append(x)
+        return x + 1
+
+    @fedcore.tf_computation(tf.int32)
+    def double(x):
+        values.append(x)
+        return x * 2
+
+    outer = fedcore.tf_computation(lambda x: double(inner(x)), tf.int32)
+    values.clear()
+    with fedsim.debug():
+        assert outer(3) == 8
+    assert [int(value) for value in values] == [3, 4]
+
+
+def test_debug_shows_the_users_own_line():
+    with fedsim.debug(), pytest.raises(fedsim.runtime.ClientError) as caught:
+        a_round([[1.0], [99.0, 2.0]], 1.0)
+    assert "Client 1 of 2 failed in `federated_map`" in str(caught.value)
+    assert "in scaled_sum" in str(caught.value)
+    assert "tf.debugging.assert_less(total, 100.0)" in str(caught.value)
+    assert caught.value.client == 1
+
+
+def test_debug_trains_as_the_fast_runtime_does(averaging):
+    process, state, cohort = averaging
+    fast = process.next(state, cohort)
+    with fedsim.debug():
+        slow = process.next(state, cohort)
+    weights = zip(
+        fast.state.global_model_weights.trainable,
+        slow.state.global_model_weights.trainable,
+    )
+    for a, b in weights:
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_debug_ends_when_the_block_raises():
+    with pytest.raises(KeyError), fedsim.debug():
+        raise KeyError("x")
+    assert not tf.config.functions_run_eagerly()
+    assert not isinstance(
+        fedcore.context.get_context_stack().current, fedsim.runtime.ReferenceContext
+    )
+
+
+def test_debug_with_a_seed_draws_the_same_again():
+    results = []
+    for _ in range(2):
+        with fedsim.debug(seed=3):
+            results.append(a_round(CLIENTS, 2.0)[1])
+    np.testing.assert_array_equal(*results)
+
+
+def test_record_keeps_what_chosen_clients_had_and_made():
+    recording = fedsim.record(a_round, clients=[2], seed=5)
+    total, mean = recording(CLIENTS, 2.0)
+    assert total == 42.0
+    assert mean.shape == (20,)
+    assert {step.client for step in recording.steps} == {2}
+    first = recording.client(2)[0]
+    assert (first.operator, first.function) == ("federated_map", "scaled_sum")
+    assert list(first.input[0].as_numpy_iterator()) == [4.0, 5.0, 6.0]
+    assert (first.input[1], first.output) == (2.0, 30.0)
+    sends = [s.operator for s in recording.steps if s.output_type is None]
+    assert sends == ["federated_sum", "federated_mean"]
+    assert "client 2: federated_map of scaled_sum" in repr(recording)
+
+
+def test_replay_of_a_client_gives_the_same_bits():
+    recording = fedsim.record(a_round, clients=[0, 1], seed=5)
+    recording(CLIENTS, 2.0)
+    before, after = recording.client(1), recording.replay(1)
+    drawn = [step.output for step in before if step.function == "noise"]
+    assert len(drawn) == 1
+    assert len(np.unique(drawn[0])) == 2  # dropped, or not
+    for old, new in zip(before, after):
+        np.testing.assert_array_equal(old.output, new.output)
+
+
+def test_replay_in_debug_mode_runs_python():
+    recording = fedsim.record(a_round, clients=[1])
+    recording(CLIENTS, 2.0)
+    seen.clear()
+    with fedsim.debug():
+        recording.replay(1)
+    assert [float(x.numpy()) for x in seen] == [3.0]
+
+
+def test_recording_of_a_call_that_failed_has_the_failure():
+    recording = fedsim.record(a_round)
+    with pytest.raises(fedsim.runtime.ClientError):
+        recording([[1.0], [99.0, 2.0]], 1.0)
+    last = recording.steps[-1]
+    assert last.client == 1
+    assert isinstance(last.error, tf.errors.InvalidArgumentError)
+    assert "InvalidArgumentError" in repr(last)
+    with fedsim.debug(), pytest.raises(tf.errors.InvalidArgumentError):
+        recording.replay(1)
+
+
+def test_recording_finds_what_is_not_finite():
+    recording = fedsim.record(a_round)
+    recording([[1.0], [float("-inf")], [2.0]], 1.0)
+    where = recording.not_finite()
+    assert where[0] == (1, "federated_map", "output")
+    assert {client for client, _, _ in where} == {1}
+
+
+def test_record_says_how_it_is_used():
+    recording = fedsim.record(a_round, clients=[7])
+    assert "not called yet" in repr(recording)
+    with pytest.raises(ValueError, match="Nothing is recorded yet"):
+        recording.steps
+    with pytest.raises(
+        ValueError, match="needs clients of the call, which has 3, found 7"
+    ):
+        recording(CLIENTS, 1.0)
+    recording = fedsim.record(a_round, clients=[0])
+    recording(CLIENTS, 1.0)
+    with pytest.raises(ValueError, match="Client 2 was not recorded"):
+        recording.replay(2)
+    with pytest.raises(TypeError, match="`record` needs a traced computation"):
+        fedsim.record(3)
