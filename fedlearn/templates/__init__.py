@@ -23,6 +23,13 @@ from fedlearn.templates._parts import (
     FinalizerResultTypeError,
     build_broadcast_process,
 )
+from fedlearn.templates._stateful import (
+    StatefulClientResult,
+    StatefulClientWorkProcess,
+    StatefulLearningProcess,
+    StatefulLearningProcessOutput,
+    compose_stateful_learning_process,
+)
 
 __all__ = [
     "ClientDataTypeError",
@@ -40,8 +47,13 @@ __all__ = [
     "LearningProcessPlacementError",
     "LearningProcessSequenceTypeError",
     "SetModelWeightsTypeSignatureError",
+    "StatefulClientResult",
+    "StatefulClientWorkProcess",
+    "StatefulLearningProcess",
+    "StatefulLearningProcessOutput",
     "build_apply_optimizer_finalizer",
     "build_broadcast_process",
     "build_model_delta_client_work",
     "compose_learning_process",
+    "compose_stateful_learning_process",
 ]

@@ -20,7 +20,7 @@ from fedcore.federated import federated_computation, sequence_reduce
 from fedcore.tensorflow import tf_computation
 from fedcore.tensorflow._masked import MASK_TYPE, attach_masked
 from fedcore.types import SequenceType, Type, to_type
-from fedlearn.models import Model, ModelWeights, weights_type_from_model
+from fedlearn.models import BatchOutput, Model, ModelWeights, weights_type_from_model
 from fedlearn.models._pure import PureModel, pure_model
 
 
@@ -115,6 +115,7 @@ def client_pass(
     update: Callable[[Any, Any, Any, Any, Any], tuple[Any, Any]] | None,
     finish: Callable[[Any, ModelWeights, Any, tf.Tensor, Any], Any],
     training: bool = True,
+    observe: Callable[[Any, Any, BatchOutput, Any], Any] | None = None,
 ) -> Computation:
     """A client's pass over its data, as a computation `(<start,D*> -> result)`.
 
@@ -130,16 +131,20 @@ def client_pass(
             nothing is trained, as in evaluation.
         finish: `start, weights, extra, num_examples, metrics -> result`.
         training: Whether the model runs in training mode.
+        observe: `start, extra, output, num_examples -> extra`: what is kept of a batch,
+            the model's `BatchOutput`, before it is trained on; nothing if None.
 
     Returns:
         The computation, local to a client.
     """
     build = _pure_pass if model.pure is not None else _traced_pass
-    return build(model, start_type, weights_of, begin, update, finish, training)
+    return build(
+        model, start_type, weights_of, begin, update, finish, training, observe
+    )
 
 
 def _pure_pass(
-    model, start_type, weights_of, begin, update, finish, training
+    model, start_type, weights_of, begin, update, finish, training, observe
 ) -> Computation:
     pure = model.pure
 
@@ -177,10 +182,12 @@ def _pure_pass(
             num_examples=state["num_examples"] + num_examples,
             extra=state["extra"],
         )
+        if observe is not None:
+            new_state["extra"] = observe(start, state["extra"], output, num_examples)
         if update is not None:
             gradients = tape.gradient(output.loss, trainable)
             extra, trained = update(
-                start, state["extra"], trainable, gradients, num_examples
+                start, new_state["extra"], trainable, gradients, num_examples
             )
             new_state["extra"], new_state["trainable"] = extra, tuple(trained)
         return new_state
@@ -219,7 +226,7 @@ def _pure_pass(
 
 
 def _traced_pass(
-    model, start_type, weights_of, begin, update, finish, training
+    model, start_type, weights_of, begin, update, finish, training, observe
 ) -> Computation:
     @tf_computation(start_type, model.data_type)
     def client_work(start, data):
@@ -241,6 +248,10 @@ def _traced_pass(
                 with tf.GradientTape() as tape:
                     output = variables.forward_pass(batch, training=training)
                 in_batch = tf.cast(_count(output, batch), tf.int64)
+                if observe is not None:
+                    kept = tf.nest.pack_sequence_as(zero, extra)
+                    kept = observe(start, kept, output, in_batch)
+                    extra = tuple(tf.nest.flatten(kept))
                 if update is not None:
                     gradients = tape.gradient(output.loss, weights.trainable)
                     nested, trained = update(

@@ -2,21 +2,17 @@
 
 import json
 import pathlib
-import sys
 
 import keras
 import numpy as np
 import pytest
+from goldens import learning_cases
 
 import fedcore
 import fedlearn
 import fedsim
 
 _FOLDER = pathlib.Path(__file__).parents[2] / "goldens"
-sys.path.insert(0, str(_FOLDER))
-
-import learning_cases  # noqa: E402
-
 GOLDENS = json.loads((_FOLDER / "learning_tff_0_40.json").read_text())
 PROCESSES = learning_cases.processes(fedlearn, keras)
 

@@ -1,0 +1,190 @@
+"""Algorithms whose clients keep a state: SCAFFOLD and Ditto."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from goldens import learning_cases as cases
+
+import fedcore
+import fedlearn
+import fedsim
+
+algorithms = fedlearn.algorithms
+sgdm = fedlearn.optimizers.build_sgdm
+MODEL_FN = cases.model_fn_of(fedlearn, keras)
+RATE = 0.05
+
+
+@pytest.fixture(scope="module")
+def scaffold():
+    return algorithms.build_scaffold(MODEL_FN, RATE, num_clients=len(cases.SIZES))
+
+
+def first_states(process, state, number):
+    return [process.initialize_client(process.get_model_weights(state))] * number
+
+
+def assert_close(found, wanted, rtol=2e-5):
+    for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
+
+
+def test_scaffold_with_control_variates_of_0_is_fed_avg(scaffold):
+    data = cases.client_data()
+    state = scaffold.initialize()
+    output = scaffold.next(state, first_states(scaffold, state, len(data)), data)
+    fed_avg = algorithms.build_weighted_fed_avg(
+        MODEL_FN,
+        sgdm(RATE),
+        sgdm(1.0),
+        client_weighting=fedlearn.ClientWeighting.UNIFORM,
+    )
+    wanted = fed_avg.next(fed_avg.initialize(), data)
+    assert_close(
+        output.state.global_model_weights.trainable,
+        wanted.state.global_model_weights.trainable,
+    )
+    assert output.metrics["client_work"]["train"] == pytest.approx(
+        wanted.metrics["client_work"]["train"]
+    )
+
+
+def test_control_variates_are_mean_gradients_and_the_servers_their_mean(scaffold):
+    """With one batch a client's variate is its gradient at the server's weights."""
+    x, y = cases.client_arrays()[0]
+    data = [tf.data.Dataset.from_tensors({"x": x, "y": y})]
+    state = scaffold.initialize()
+    output = scaffold.next(state, first_states(scaffold, state, 1), data)
+    model = MODEL_FN()
+    with tf.GradientTape() as tape:
+        loss = model.forward_pass({"x": x, "y": y}).loss
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert_close(output.client_states[0], gradients, rtol=1e-4)
+    assert_close(
+        output.state.client_work, [g / len(cases.SIZES) for g in gradients], rtol=1e-4
+    )
+
+
+def test_scaffold_steps_along_the_corrected_gradient(scaffold):
+    """Two rounds by hand, in NumPy, with one example and two equal batches."""
+    x, y = np.array([[1.0, 2.0, 0.0]], np.float32), np.array([[1.0]], np.float32)
+    data = [tf.data.Dataset.from_tensors({"x": x, "y": y}).repeat(2)]
+
+    def gradients(weights):
+        model = MODEL_FN()
+        fedlearn.ModelWeights(weights, []).assign_weights_to(model)
+        with tf.GradientTape() as tape:
+            loss = model.forward_pass({"x": x, "y": y}).loss
+        found = tape.gradient(loss, model.trainable_variables)
+        return [g.numpy() for g in found]
+
+    state = scaffold.initialize()
+    kept = first_states(scaffold, state, 1)
+    server = list(state.global_model_weights.trainable)
+    control = [np.zeros_like(w) for w in server]
+    own = [np.zeros_like(w) for w in server]
+    for _ in range(2):
+        output = scaffold.next(state, kept, data)
+        state, kept = output.state, output.client_states
+        weights = server
+        for _ in range(2):
+            parts = zip(weights, gradients(weights), own, control)
+            weights = [w - RATE * (g - ci + c) for w, g, ci, c in parts]
+        parts = zip(own, control, server, weights)
+        moved = [(s - w) / (2 * RATE) - c for _, c, s, w in parts]
+        own = [ci + m for ci, m in zip(own, moved)]
+        control = [c + m / len(cases.SIZES) for c, m in zip(control, moved)]
+        server = weights
+        assert_close(state.global_model_weights.trainable, server, rtol=1e-3)
+        assert_close(kept[0], own, rtol=1e-3)
+        assert_close(state.client_work, control, rtol=1e-3)
+
+
+def test_spoilt_and_empty_clients_keep_their_variates(scaffold):
+    state = scaffold.initialize()
+    kept = first_states(scaffold, state, len(cases.SIZES))
+    output = scaffold.next(state, kept, cases.client_data())
+    state, kept = output.state, output.client_states
+    output = scaffold.next(state, kept, cases.client_data(spoilt=(1,)))
+    assert_close(output.client_states[1], kept[1])
+    assert_close(output.client_states[2], kept[2])
+    for value in tf.nest.flatten([output.client_states, output.state.client_work]):
+        assert np.all(np.isfinite(value))
+
+
+def test_scaffold_is_the_same_on_the_reference_runtime(scaffold):
+    def run():
+        state = scaffold.initialize()
+        kept = first_states(scaffold, state, len(cases.SIZES))
+        for _ in range(2):
+            output = scaffold.next(state, kept, cases.client_data())
+            state, kept = output.state, output.client_states
+        return [list(state.global_model_weights.trainable), list(kept)]
+
+    fast = run()
+    with fedcore.context.use(fedsim.runtime.ReferenceContext()):
+        assert_close(run(), fast)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"client_learning_rate": 0.0}, "`client_learning_rate` needs to be positive"),
+        ({"num_clients": 0}, "`num_clients` needs to be positive"),
+    ],
+)
+def test_scaffold_refuses(changes, message):
+    arguments = {"client_learning_rate": 0.1, "num_clients": 3, **changes}
+    with pytest.raises(ValueError, match=message):
+        algorithms.build_scaffold(MODEL_FN, **arguments)
+
+
+def test_ditto_of_strength_0_trains_clients_alone():
+    process = algorithms.build_ditto(MODEL_FN, sgdm(RATE), proximal_strength=0.0)
+    data = cases.client_data()
+    state = process.initialize()
+    kept = first_states(process, state, len(data))
+    for _ in range(2):
+        output = process.next(state, kept, data)
+        state, kept = output.state, output.client_states
+    alone = algorithms.build_weighted_fed_avg(MODEL_FN, sgdm(RATE), sgdm(1.0))
+    own = alone.initialize()
+    for _ in range(2):
+        own = alone.next(own, data[1:2]).state
+    assert_close(kept[1], own.global_model_weights.trainable)
+
+
+def test_dittos_server_is_fed_avg_and_its_clients_stay_near():
+    data = cases.client_data()
+    fed_avg = algorithms.build_weighted_fed_avg(MODEL_FN, sgdm(RATE), sgdm(1.0))
+
+    def distance(strength):
+        process = algorithms.build_ditto(
+            MODEL_FN, sgdm(RATE), proximal_strength=strength
+        )
+        state, averaged = process.initialize(), fed_avg.initialize()
+        kept = first_states(process, state, len(data))
+        for _ in range(3):
+            output = process.next(state, kept, data)
+            before = state.global_model_weights.trainable
+            state, kept = output.state, output.client_states
+            averaged = fed_avg.next(averaged, data).state
+        assert_close(
+            state.global_model_weights.trainable,
+            averaged.global_model_weights.trainable,
+        )
+        assert list(output.metrics["client_work"]) == ["train", "personal"]
+        return sum(np.sum((v - w) ** 2) for v, w in zip(kept[0], before))
+
+    assert distance(5.0) < distance(0.5) < distance(0.0)
+
+
+def test_ditto_survives_a_spoilt_client():
+    process = algorithms.build_ditto(MODEL_FN, sgdm(RATE), proximal_strength=0.1)
+    state = process.initialize()
+    kept = first_states(process, state, len(cases.SIZES))
+    output = process.next(state, kept, cases.client_data(spoilt=(0,)))
+    assert_close(output.client_states[0], kept[0])
+    with pytest.raises(ValueError, match="`proximal_strength` needs to be ≥ 0"):
+        algorithms.build_ditto(MODEL_FN, sgdm(RATE), proximal_strength=-1.0)
