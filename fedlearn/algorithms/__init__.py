@@ -6,6 +6,7 @@ from fedlearn.algorithms._fed_avg import (
     build_unweighted_fed_avg,
     build_weighted_fed_avg,
 )
+from fedlearn.algorithms._fed_dyn import build_fed_dyn
 from fedlearn.algorithms._fed_opt import (
     build_fed_adagrad,
     build_fed_adam,
@@ -37,6 +38,7 @@ __all__ = [
     "build_ditto",
     "build_fed_adagrad",
     "build_fed_adam",
+    "build_fed_dyn",
     "build_fed_eval",
     "build_fed_kmeans",
     "build_fed_prox",

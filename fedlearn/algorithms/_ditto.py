@@ -25,6 +25,7 @@ from fedlearn.algorithms._fed_avg import (
 )
 from fedlearn.metrics import sum_then_finalize
 from fedlearn.models import ModelWeights
+from fedlearn.optimizers import _arguments as arguments
 from fedlearn.templates import (
     DistributionProcess,
     StatefulClientResult,
@@ -90,10 +91,9 @@ def build_ditto(
         ICML 2021. arXiv:2012.04221.
     """
     check_weighting(client_weighting)
-    if not proximal_strength >= 0:
-        raise ValueError(
-            f"`proximal_strength` needs to be ≥ 0, found {proximal_strength}."
-        )
+    strength = arguments.number_at_least_zero(
+        "build_ditto", "proximal_strength", proximal_strength
+    )
     model = learner(model_fn)
     optimizer = client_optimizer(model, client_optimizer_fn)
     train = local_training(
@@ -103,7 +103,7 @@ def build_ditto(
         client_weighting,
     )
     personalize = _personal_training(
-        model, personal_optimizer_fn or client_optimizer_fn, proximal_strength
+        model, personal_optimizer_fn or client_optimizer_fn, strength
     )
     update_type = model.weights_type.trainable
     return compose_stateful_learning_process(
@@ -136,11 +136,11 @@ def _personal_training(
         return optimizer.next(state, trainable, gradients)
 
     def finish(start, weights, state, num_examples, metrics):
-        moved = tf.nest.map_structure(
-            tf.subtract, tf.nest.flatten(weights.trainable), _flat(start["personal"])
+        old, new = (
+            tf.nest.flatten(part) for part in (start["personal"], weights.trainable)
         )
-        moved, _ = zero_if_any_non_finite(moved)  # a spoilt pass changes nothing
-        kept = [old + step for old, step in zip(_flat(start["personal"]), moved)]
+        _, spoilt = zero_if_any_non_finite(new)  # such a pass changes nothing
+        kept = [tf.where(spoilt, before, after) for before, after in zip(old, new)]
         return tf.nest.pack_sequence_as(start["personal"], kept), metrics
 
     return client_pass(
@@ -193,7 +193,3 @@ def _client_work(
         )
 
     return StatefulClientWorkProcess(initialize_fn, next_fn)
-
-
-def _flat(weights: Any) -> list[tf.Tensor]:
-    return tf.nest.flatten(weights)

@@ -77,7 +77,7 @@ def build_ifca(
 
     Raises:
         TypeError: If an argument is of another kind than said.
-        ValueError: If `num_clusters` is not positive.
+        ValueError: If `num_clusters` is less than 1.
 
     References:
         A. Ghosh et al., An Efficient Framework for Clustered Federated Learning, NeurIPS
@@ -86,8 +86,15 @@ def build_ifca(
         Federated Learning, 2020. arXiv:2002.10619.
     """
     check_weighting(client_weighting)
-    if not (isinstance(num_clusters, int) and num_clusters > 0):
-        raise ValueError(f"`num_clusters` needs to be positive, found {num_clusters}.")
+    if isinstance(num_clusters, bool) or not isinstance(num_clusters, int):
+        raise TypeError(
+            "`build_ifca` needs an int as `num_clusters`, found "
+            f"`{type(num_clusters).__name__}`."
+        )
+    if num_clusters < 1:
+        raise ValueError(
+            f"`build_ifca` needs `num_clusters` of at least 1, found {num_clusters}."
+        )
     model = learner(model_fn)
     clusters = range(num_clusters)
     models_type = to_type([model.weights_type for _ in clusters])

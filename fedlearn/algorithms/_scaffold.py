@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections import OrderedDict
 from typing import Any
 
@@ -31,6 +32,7 @@ from fedlearn.algorithms._fed_avg import (
     weighted,
 )
 from fedlearn.metrics import sum_then_finalize
+from fedlearn.optimizers import _arguments as arguments
 from fedlearn.optimizers import build_sgdm
 from fedlearn.templates import (
     DistributionProcess,
@@ -69,7 +71,9 @@ def build_scaffold(
     The server has weights x and a control variate c, client i its own cᵢ. It takes K steps
     y ← y − η (∇Fᵢ(y) − cᵢ + c) from y = x, and then cᵢ⁺ = cᵢ − c + (x − y) / (K η)
     (option II of the paper). x is updated with the mean of x − y as in Federated
-    Averaging, c ← c + Σ (cᵢ⁺ − cᵢ) / N.
+    Averaging, and c ← c + Σ (cᵢ⁺ − cᵢ) / N over the clients of the round; that sum is a
+    plain one, whatever `model_aggregator` is. A client whose update is not finite, or
+    that takes no step, keeps its cᵢ.
 
     Args:
         model_fn: A function without arguments that returns a `fedlearn.Model`, or a
@@ -88,19 +92,17 @@ def build_scaffold(
 
     Raises:
         TypeError: If an argument is of another kind than said.
-        ValueError: If `client_learning_rate` or `num_clients` is not positive.
+        ValueError: If `client_learning_rate` or `num_clients` is not above 0.
 
     References:
         S. P. Karimireddy et al., SCAFFOLD: Stochastic Controlled Averaging for Federated
         Learning, ICML 2020. arXiv:1910.06378.
     """
     check_weighting(client_weighting)
-    for name, value in [
-        ("client_learning_rate", client_learning_rate),
-        ("num_clients", num_clients),
-    ]:
-        if not value > 0:
-            raise ValueError(f"`{name}` needs to be positive, found {value}.")
+    rate = arguments.number_above_zero(
+        "build_scaffold", "client_learning_rate", client_learning_rate
+    )
+    check_num_clients("build_scaffold", num_clients)
     model = learner(model_fn)
     control_type = model.weights_type.trainable
 
@@ -114,7 +116,7 @@ def build_scaffold(
         model_distributor or build_broadcast_process(model.weights_type),
         _client_work(
             model,
-            client_learning_rate,
+            rate,
             num_clients,
             client_weighting,
             metrics_aggregator or sum_then_finalize,
@@ -122,6 +124,20 @@ def build_scaffold(
         create_aggregator(weighted(model_aggregator or MeanFactory()), control_type),
         build_apply_optimizer_finalizer(server_optimizer_fn, model.weights_type),
     )
+
+
+def check_num_clients(function: str, num_clients: Any) -> None:
+    """Raises unless `num_clients` is an int above 0."""
+    if isinstance(num_clients, bool) or not isinstance(num_clients, numbers.Integral):
+        raise TypeError(
+            f"`{function}` needs an int as `num_clients`, found "
+            f"`{type(num_clients).__name__}`.\nIt is the number of all clients, such as "
+            "`len(train.client_ids)`, not of those of a round."
+        )
+    if num_clients < 1:
+        raise ValueError(
+            f"`{function}` needs `num_clients` of at least 1, found {num_clients}."
+        )
 
 
 def _client_work(

@@ -10,7 +10,13 @@ import attrs
 from fedcore.computation import Computation
 from fedcore.federated import federated_computation, federated_eval, federated_zip
 from fedcore.templates import AggregationProcess, IterativeProcess, MeasuredProcess
-from fedcore.types import CLIENTS, SERVER, FederatedType, StructWithPythonType
+from fedcore.types import (
+    CLIENTS,
+    SERVER,
+    FederatedType,
+    StructWithPythonType,
+    Type,
+)
 from fedlearn.templates._compose import weights_computations
 from fedlearn.templates._learning_process import (
     LearningAlgorithmState,
@@ -176,8 +182,23 @@ def compose_stateful_learning_process(
         A process whose server state is a `LearningAlgorithmState`.
 
     Raises:
-        TypeError: If the parts do not fit.
+        TypeError: If a part is of another kind, or does not fit the one before.
     """
+    _check_kinds(
+        ("initial_model_weights_fn", initial_model_weights_fn, Computation),
+        ("initialize_client", initialize_client, Computation),
+        ("model_weights_distributor", model_weights_distributor, DistributionProcess),
+        ("client_work", client_work, StatefulClientWorkProcess),
+        ("model_update_aggregator", model_update_aggregator, AggregationProcess),
+        ("model_finalizer", model_finalizer, FinalizerProcess),
+    )
+    _check_fits(
+        initial_model_weights_fn.type_signature.result,
+        model_weights_distributor,
+        client_work,
+        model_update_aggregator,
+        model_finalizer,
+    )
 
     @federated_computation
     def initialize_fn():
@@ -192,7 +213,8 @@ def compose_stateful_learning_process(
         )
 
     state_type = initialize_fn.type_signature.result
-    _, _, kept_type, data_type = client_work.next.type_signature.parameter
+    taken: Any = client_work.next.type_signature.parameter
+    _, _, kept_type, data_type = taken
 
     @federated_computation(state_type, kept_type, data_type)
     def next_fn(state, client_states, client_data):
@@ -231,6 +253,41 @@ def compose_stateful_learning_process(
         initialize_client,
         *weights_computations(state_type.member),
     )
+
+
+def _check_kinds(*parts: tuple[str, Any, type]) -> None:
+    for name, part, kind in parts:
+        if not isinstance(part, kind):
+            raise TypeError(
+                f"`compose_stateful_learning_process` needs `{name}` to be a "
+                f"`{kind.__name__}`, found `{type(part).__name__}`."
+            )
+
+
+def _check_fits(
+    weights_type: Type,
+    distributor: DistributionProcess,
+    client_work: StatefulClientWorkProcess,
+    aggregator: AggregationProcess,
+    finalizer: FinalizerProcess,
+) -> None:
+    sent = distributor.next.type_signature.result.result.member
+    result = client_work.next.type_signature.result.result.member.result
+    aggregated = aggregator.next.type_signature.result.result.member
+    fits = [
+        ("model_weights_distributor", distributor, 1, "the weights", weights_type),
+        ("client_work", client_work, 1, "what is distributed", sent),
+        ("model_update_aggregator", aggregator, 1, "a client's update", result.update),
+        ("model_finalizer", finalizer, 1, "the weights", weights_type),
+        ("model_finalizer", finalizer, 2, "the aggregated update", aggregated),
+    ]
+    for name, part, index, what, given in fits:
+        taken = part.next.type_signature.parameter[index].member
+        if not taken.is_assignable_from(given):
+            raise TypeError(
+                f"`compose_stateful_learning_process` needs `{name}` to take {what},\n"
+                f"    {given}\nfound that it takes\n    {taken}"
+            )
 
 
 def _check_next(next_fn: Computation) -> None:

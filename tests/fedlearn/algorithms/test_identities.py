@@ -197,43 +197,6 @@ def test_a_function_of_the_metrics_weighs_clients():
     assert_close(found, trained(fed_avg(), cases.client_data()[:1]))
 
 
-def test_fed_adam_steps_by_its_rate_where_the_update_is_large():
-    data = cases.client_data()
-    process = algorithms.build_fed_adam(MODEL_FN, sgdm(RATE), 0.01)
-    start, averaged = trained(fed_avg(), data, 0), trained(fed_avg(), data, 1)
-    for before, mean, after in zip(start, averaged, trained(process, data, 1)):
-        update = before - mean
-        root = np.sqrt(0.01) * update
-        wanted = before - 0.01 * root / (np.abs(root) + 1e-3)
-        np.testing.assert_allclose(after, wanted, rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "build", [algorithms.build_fed_adam, algorithms.build_fed_yogi]
-)
-def test_adaptive_servers_have_the_papers_constants(build):
-    process = build(
-        MODEL_FN, sgdm(RATE), client_weighting=fedlearn.ClientWeighting.UNIFORM
-    )
-    state = process.initialize()
-    assert process.get_hparams(state)["finalizer"] == pytest.approx(
-        {"learning_rate": 0.1, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3}
-    )
-    first = 1e-6 if build is algorithms.build_fed_yogi else 0.0
-    for value in tf.nest.flatten(state.finalizer["preconditioner"]):
-        np.testing.assert_allclose(value, np.full_like(value, first))
-
-
-def test_fed_adagrad_divides_by_the_root_of_the_sum_of_squares():
-    data = cases.client_data()
-    process = algorithms.build_fed_adagrad(MODEL_FN, sgdm(RATE), 0.01)
-    start, averaged = trained(fed_avg(), data, 0), trained(fed_avg(), data, 1)
-    for before, mean, after in zip(start, averaged, trained(process, data, 1)):
-        update = before - mean
-        wanted = before - 0.01 * update / np.sqrt(1e-6 + update**2 + 1e-6)
-        np.testing.assert_allclose(after, wanted, rtol=1e-4)
-
-
 def test_ifca_of_one_cluster_is_fed_avg():
     process = algorithms.build_ifca(MODEL_FN, sgdm(RATE), sgdm(1.0), num_clusters=1)
     state = process.initialize()

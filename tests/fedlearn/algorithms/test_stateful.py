@@ -128,16 +128,114 @@ def test_scaffold_is_the_same_on_the_reference_runtime(scaffold):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "error", "message"),
     [
-        ({"client_learning_rate": 0.0}, "`client_learning_rate` needs to be positive"),
-        ({"num_clients": 0}, "`num_clients` needs to be positive"),
+        (
+            {"client_learning_rate": 0.0},
+            ValueError,
+            "`build_scaffold` needs `client_learning_rate` more than 0",
+        ),
+        (
+            {"client_learning_rate": sgdm(0.1)},
+            TypeError,
+            "needs a float or a scalar float tensor as `client_learning_rate`",
+        ),
+        ({"num_clients": 0}, ValueError, "needs `num_clients` of at least 1"),
+        ({"num_clients": [1, 2]}, TypeError, "needs an int as `num_clients`"),
+        (
+            {"model_aggregator": fedcore.aggregators.SumFactory()},
+            TypeError,
+            "`model_aggregator` needs to be a `WeightedAggregationFactory`",
+        ),
     ],
 )
-def test_scaffold_refuses(changes, message):
+def test_scaffold_refuses(changes, error, message):
     arguments = {"client_learning_rate": 0.1, "num_clients": 3, **changes}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(error, match=message):
         algorithms.build_scaffold(MODEL_FN, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "error", "message"),
+    [
+        (
+            algorithms.build_fed_dyn,
+            {"regularization": 0.0, "num_clients": 3},
+            ValueError,
+            "`build_fed_dyn` needs `regularization` more than 0",
+        ),
+        (
+            algorithms.build_fed_dyn,
+            {"regularization": 1.0, "num_clients": 2.5},
+            TypeError,
+            "`build_fed_dyn` needs an int as `num_clients`",
+        ),
+        (
+            algorithms.build_ditto,
+            {"proximal_strength": -1.0},
+            ValueError,
+            "`build_ditto` needs `proximal_strength` at least 0",
+        ),
+        (
+            algorithms.build_ifca,
+            {"num_clusters": 0},
+            ValueError,
+            "`build_ifca` needs `num_clusters` of at least 1",
+        ),
+        (
+            algorithms.build_ifca,
+            {"num_clusters": "two"},
+            TypeError,
+            "`build_ifca` needs an int as `num_clusters`",
+        ),
+    ],
+)
+def test_others_refuse(build, options, error, message):
+    with pytest.raises(error, match=message):
+        build(MODEL_FN, sgdm(RATE), **options)
+
+
+def test_fed_dyn_survives_spoilt_clients():
+    process = algorithms.build_fed_dyn(
+        MODEL_FN, sgdm(RATE), regularization=0.1, num_clients=len(cases.SIZES)
+    )
+    state = process.initialize()
+    kept = first_states(process, state, len(cases.SIZES))
+    for spoilt in [(), (1,), (0, 1, 3), ()]:
+        output = process.next(state, kept, cases.client_data(spoilt))
+        for number in spoilt:
+            assert_close(output.client_states[number], kept[number])
+        if len(spoilt) == 3:  # and the other is empty
+            assert_close(
+                output.state.global_model_weights.trainable,
+                state.global_model_weights.trainable,
+            )
+        state, kept = output.state, output.client_states
+    for value in tf.nest.flatten([kept, state.finalizer, state.global_model_weights]):
+        assert np.all(np.isfinite(value))
+
+
+def test_composing_refuses_what_does_not_fit(scaffold):
+    weights_type = fedlearn.models.weights_type_from_model(MODEL_FN)
+    templates = fedlearn.templates
+    parts = {
+        "initial_model_weights_fn": fedcore.tf_computation(
+            lambda: fedlearn.ModelWeights.from_model(MODEL_FN())
+        ),
+        "initialize_client": scaffold.initialize_client,
+        "model_weights_distributor": templates.build_broadcast_process(weights_type),
+        "client_work": templates.build_model_delta_client_work(
+            MODEL_FN, sgdm(RATE), fedlearn.ClientWeighting.UNIFORM
+        ),
+        "model_update_aggregator": fedcore.aggregators.SumFactory().create(
+            weights_type.trainable
+        ),
+        "model_finalizer": templates.build_apply_optimizer_finalizer(
+            sgdm(1.0), weights_type
+        ),
+    }
+    with pytest.raises(TypeError, match="`client_work` to be a `StatefulClientWork"):
+        templates.compose_stateful_learning_process(**parts)
 
 
 def test_ditto_of_strength_0_trains_clients_alone():
@@ -186,5 +284,3 @@ def test_ditto_survives_a_spoilt_client():
     kept = first_states(process, state, len(cases.SIZES))
     output = process.next(state, kept, cases.client_data(spoilt=(0,)))
     assert_close(output.client_states[0], kept[0])
-    with pytest.raises(ValueError, match="`proximal_strength` needs to be ≥ 0"):
-        algorithms.build_ditto(MODEL_FN, sgdm(RATE), proximal_strength=-1.0)
