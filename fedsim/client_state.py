@@ -8,6 +8,8 @@ import os
 import pathlib
 import tempfile
 import urllib.parse
+import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 __all__ = ["ClientStateStore"]
-
-_LONGEST_NAME = 150
 
 
 class ClientStateStore:
@@ -28,7 +28,12 @@ class ClientStateStore:
     repeats a round reads what it read before.
 
     On disk a state is a file of its own, written under another name and renamed: a reader
-    sees an old state or a new one, never a part.
+    sees an old state or a new one, never a part. Old states are kept until `prune`. One
+    run at a time writes to a directory.
+
+        kept = fedsim.ClientStateStore(process.initialize_client(weights), directory)
+        output = process.next(state, kept.select(ids, round_num), data)
+        kept.update(ids, output.client_states, round_num)
 
     Args:
         initial_state: The state of a client that has none yet: a structure of arrays.
@@ -36,6 +41,7 @@ class ClientStateStore:
 
     Raises:
         TypeError: If `initial_state` holds something else than numbers.
+        FileExistsError: If `directory` is a file.
     """
 
     def __init__(
@@ -63,6 +69,10 @@ class ClientStateStore:
 
         Returns:
             A list with a state for each client: its newest, or the initial one.
+
+        Raises:
+            TypeError: If a client id is not a str.
+            ValueError: If what is on disk is damaged, or not like the initial state.
         """
         states = []
         for client_id in client_ids:
@@ -86,6 +96,7 @@ class ClientStateStore:
             round_num: The number of the round, ≥ 0.
 
         Raises:
+            TypeError: If a client id is not a str, or a state holds no numbers.
             ValueError: If there are not as many states as clients, a client comes twice,
                 or a state is not like the initial one.
         """
@@ -117,6 +128,20 @@ class ClientStateStore:
             for written in old[:-1]:
                 self._kept.forget(client_id, written)
 
+    def rewind(self, round_num: int) -> None:
+        """Forgets the states of this round and of all later ones.
+
+        Rounds that are run again overwrite their states; this is for a run that goes on
+        from a checkpoint and draws other clients than before.
+
+        Args:
+            round_num: The first round that will be run again.
+        """
+        for client_id in self.client_ids:
+            for written in self._kept.rounds(client_id):
+                if written >= round_num:
+                    self._kept.forget(client_id, written)
+
     def __repr__(self) -> str:
         return f"ClientStateStore({self._kept}, {len(self.client_ids)} clients)"
 
@@ -126,7 +151,7 @@ class _Memory:
         self._states: dict[str, dict[int, list[np.ndarray]]] = {}
 
     def clients(self) -> list[str]:
-        return list(self._states)
+        return [client_id for client_id, rounds in self._states.items() if rounds]
 
     def rounds(self, client_id: str) -> list[int]:
         return list(self._states.get(client_id, ()))
@@ -135,7 +160,11 @@ class _Memory:
         return self._states[client_id][round_num]
 
     def write(self, client_id: str, round_num: int, arrays: list[np.ndarray]) -> None:
-        self._states.setdefault(client_id, {})[round_num] = arrays
+        # Copies that nobody can write to: what was kept does not change.
+        copies = [array.copy() for array in arrays]
+        for copy in copies:
+            copy.setflags(write=False)
+        self._states.setdefault(client_id, {})[round_num] = copies
 
     def forget(self, client_id: str, round_num: int) -> None:
         del self._states[client_id][round_num]
@@ -155,20 +184,26 @@ class _Folder:
         return [
             (folder / "id").read_text(encoding="utf-8")
             for folder in self._path.glob("client-*")
-            if (folder / "id").exists()
+            if (folder / "id").exists() and _rounds(folder)
         ]
 
     def rounds(self, client_id: str) -> list[int]:
-        return [int(f.stem) for f in self._of(client_id).glob("*.npz")]
+        return _rounds(self._of(client_id))
 
     def read(self, client_id: str, round_num: int, like: Any) -> list[np.ndarray]:
         path = self._file(client_id, round_num)
-        with np.load(path, allow_pickle=False) as file:
-            found = [file[str(index)] for index in range(len(file.files))]
-        wanted = [(array.dtype.itemsize, array.shape) for array in like]
-        if [(array.dtype.itemsize, array.shape) for array in found] != wanted:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = [file[str(index)] for index in range(len(file.files))]
+        except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as e:
             raise ValueError(
-                f"`select` needs states like the initial one, found another in {path}.\n"
+                f"`select` needs states that `update` has written, found a damaged file "
+                f"{path}: {e}\nDelete it: its client goes on from the state before."
+            ) from e
+        if not (len(found) == len(like) and all(map(_is_like, found, like))):
+            raise ValueError(
+                f"`select` needs states like the initial one, {_listed(like)}, found "
+                f"{_listed(found)} in {path}.\n"
                 "Keep the states of another model in another directory."
             )
         # NumPy's files do not know the names of dtypes such as bfloat16.
@@ -176,7 +211,7 @@ class _Folder:
 
     def write(self, client_id: str, round_num: int, arrays: list[np.ndarray]) -> None:
         folder = self._of(client_id)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, parents=True)
         if not (folder / "id").exists():
             with _atomic(folder / "id") as file:
                 file.write(client_id.encode("utf-8"))
@@ -187,16 +222,32 @@ class _Folder:
         self._file(client_id, round_num).unlink()
 
     def _of(self, client_id: str) -> pathlib.Path:
-        name = urllib.parse.quote(client_id, safe="")
-        if len(name) > _LONGEST_NAME:
-            name = hashlib.sha256(client_id.encode("utf-8")).hexdigest()
-        return self._path / f"client-{name}"
+        # Readable, and of its own on file systems that do not tell `A` from `a`.
+        readable = urllib.parse.quote(client_id, safe="")[:60]
+        digest = hashlib.sha256(client_id.encode("utf-8")).hexdigest()[:16]
+        return self._path / f"client-{readable}-{digest}"
 
     def _file(self, client_id: str, round_num: int) -> pathlib.Path:
         return self._of(client_id) / f"{round_num:08d}.npz"
 
     def __str__(self) -> str:
         return f"in {self._path}"
+
+
+def _rounds(folder: pathlib.Path) -> list[int]:
+    return [int(f.stem) for f in folder.glob("*.npz") if f.stem.isdecimal()]
+
+
+def _is_like(found: np.ndarray, wanted: np.ndarray) -> bool:
+    without_name = found.dtype.kind == wanted.dtype.kind == "V"
+    same = found.dtype.itemsize == wanted.dtype.itemsize
+    return found.shape == wanted.shape and (
+        found.dtype == wanted.dtype or (without_name and same)
+    )
+
+
+def _listed(arrays: list[np.ndarray]) -> str:
+    return f"[{', '.join(f'{a.dtype}{list(a.shape)}' for a in arrays)}]"
 
 
 @contextlib.contextmanager
@@ -209,9 +260,20 @@ def _atomic(path: pathlib.Path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_directory(path.parent)
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _sync_directory(path: pathlib.Path) -> None:
+    """Makes a rename last over a loss of power, where the system can."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _arrays(state: Any, like: Any) -> list[np.ndarray]:
@@ -225,7 +287,7 @@ def _arrays(state: Any, like: Any) -> list[np.ndarray]:
         ) from e
     arrays = [np.asarray(leaf) for leaf in tf.nest.flatten(state)]
     for array, wanted in zip(arrays, map(np.asarray, tf.nest.flatten(like))):
-        if array.dtype == object or array.dtype.kind in "SU":
+        if array.dtype.kind in "OSUmM":
             raise TypeError(
                 f"`ClientStateStore` needs states of numbers, found `{array.dtype}`."
             )

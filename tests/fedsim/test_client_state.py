@@ -6,6 +6,7 @@ import pathlib
 import attrs
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import fedsim
 from fedsim.client_state import ClientStateStore
@@ -102,6 +103,75 @@ def test_structures_of_attrs_classes_are_kept(store, tmp_path):
     found = pairs.select(["a"])[0]
     assert isinstance(found, Pair)
     np.testing.assert_array_equal(found.first, np.ones(2))
+
+
+def test_rewinding_forgets_rounds_that_will_be_run_again(store):
+    store.update(["a", "b"], [state(1), state(2)], 0)
+    store.update(["a", "c"], [state(3), state(4)], 1)
+    store.rewind(1)
+    assert store.client_ids == ["a", "b"]
+    assert values(store.select(["a", "b", "c"])) == [1, 2, 0]
+
+
+def test_what_is_kept_does_not_change_with_the_callers_arrays(store):
+    mine = [np.ones([2, 3], np.float32), np.float32(1)]
+    store.update(["a"], [collections.OrderedDict(control=mine, steps=np.int64(1))], 0)
+    mine[0][:] = 7.0
+    np.testing.assert_array_equal(store.select(["a"])[0]["control"][0], np.ones([2, 3]))
+
+
+def test_ids_that_differ_in_case_or_length_are_different_clients(tmp_path):
+    ids = ["client", "Client", "x" * 300, "x" * 301]
+    store = ClientStateStore(state(0), tmp_path)
+    store.update(ids, [state(n) for n in range(4)], 0)
+    folders = {p.name.lower() for p in tmp_path.iterdir()}
+    assert len(folders) == 4
+    assert values(store.select(ids)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04half", None])
+def test_a_damaged_file_is_named_and_the_state_before_is_still_there(tmp_path, damage):
+    store = ClientStateStore(state(0), tmp_path)
+    store.update(["a"], [state(1)], 0)
+    store.update(["a"], [state(2)], 1)
+    (path,) = tmp_path.rglob("00000001.npz")
+    path.write_bytes(path.read_bytes()[:200] if damage is None else damage)
+    with pytest.raises(ValueError, match=r"found a damaged file .*00000001\.npz"):
+        store.select(["a"])
+    path.unlink()
+    assert values(store.select(["a"])) == [1]
+
+
+def test_another_dtype_of_the_same_size_is_not_taken_for_the_same(tmp_path):
+    ClientStateStore([np.float32(0)], tmp_path).update(["a"], [[np.float32(1)]], 0)
+    with pytest.raises(ValueError, match=r"\[int32\[\]\], found \[float32\[\]\]"):
+        ClientStateStore([np.int32(0)], tmp_path).select(["a"])
+
+
+def test_bfloat16_is_kept(store, tmp_path):
+    zero = np.zeros(3, tf.bfloat16.as_numpy_dtype)
+    for directory in (None, tmp_path / "small"):
+        small = ClientStateStore([zero], directory)
+        small.update(["a"], [[zero + 1]], 0)
+        (found,) = small.select(["a"])[0]
+        assert found.dtype == zero.dtype
+        np.testing.assert_array_equal(found, zero + 1)
+
+
+def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
+    store = ClientStateStore(state(0), tmp_path)
+    store.update(["a"], [state(1)], 0)
+    (folder,) = tmp_path.iterdir()
+    (folder / "notes.npz").write_text("mine")
+    (tmp_path / "client-without-id").mkdir()
+    assert store.client_ids == ["a"]
+    assert values(store.select(["a"])) == [1]
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        ClientStateStore(state(0), tmp_path / "file")
 
 
 @pytest.mark.parametrize(

@@ -284,3 +284,48 @@ def test_ditto_survives_a_spoilt_client():
     kept = first_states(process, state, len(cases.SIZES))
     output = process.next(state, kept, cases.client_data(spoilt=(0,)))
     assert_close(output.client_states[0], kept[0])
+
+
+def test_a_run_that_is_killed_while_it_writes_ends_with_the_same_bits(
+    scaffold, tmp_path, monkeypatch
+):
+    data = cases.client_data()
+    ids = [f"client {number}" for number in range(len(data))]
+    first = scaffold.initialize()
+    initial = scaffold.initialize_client(scaffold.get_model_weights(first))
+
+    def train(store, state, rounds):
+        for round_num in rounds:
+            cohort = np.random.default_rng(round_num).permutation(len(ids))[:2]
+            names = [ids[k] for k in cohort]
+            kept = store.select(names, round_num)
+            output = scaffold.next(state, kept, [data[k] for k in cohort])
+            store.update(names, output.client_states, round_num)
+            store.prune(round_num)
+            state = output.state
+        return state
+
+    whole = fedsim.ClientStateStore(initial)
+    wanted = train(whole, first, range(5))
+
+    checkpoint = train(fedsim.ClientStateStore(initial, tmp_path), first, range(3))
+    save, calls = np.savez, []
+
+    def die_at_the_second(file, **arrays):
+        calls.append(file)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        train(fedsim.ClientStateStore(initial, tmp_path), checkpoint, range(3, 5))
+    monkeypatch.undo()
+    again = fedsim.ClientStateStore(initial, tmp_path)
+    found = train(again, checkpoint, range(3, 5))
+    for a, b in zip(
+        tf.nest.flatten([found, again.select(ids)]),
+        tf.nest.flatten([wanted, whole.select(ids)]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
