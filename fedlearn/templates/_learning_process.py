@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import attrs
 
 from fedcore.computation import Computation
 from fedcore.templates import IterativeProcess
-from fedcore.types import CLIENTS, SERVER, FederatedType, StructWithPythonType
+from fedcore.types import (
+    CLIENTS,
+    SERVER,
+    FederatedType,
+    StructType,
+    StructWithPythonType,
+)
+from fedlearn.templates._hparams import check_computation, checked_hparams
 
 
 class LearningProcessPlacementError(TypeError):
@@ -73,8 +79,8 @@ class LearningProcess(IterativeProcess):
             `LearningProcessOutput`.
         get_model_weights: `(S -> W)`, unplaced.
         set_model_weights: `(<S,W> -> S)`, unplaced.
-        get_hparams_fn: `(S -> H)`: the hyperparameters in a state, if there are any.
-        set_hparams_fn: `(<S,H> -> S)`.
+        get_hparams_fn: `(S -> H)`, unplaced; no hyperparameters if None.
+        set_hparams_fn: `(<S,H> -> S)`, unplaced.
 
     Raises:
         TypeError: If a computation is of another type; each breach has a subclass.
@@ -93,6 +99,8 @@ class LearningProcess(IterativeProcess):
         super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
         _check_next(next_fn, self.state_type)
         state = self.state_type.member
+        check_computation("get_model_weights", get_model_weights)
+        check_computation("set_model_weights", set_model_weights)
         taken = get_model_weights.type_signature.parameter
         if taken is None or not taken.is_assignable_from(state):
             raise GetModelWeightsTypeSignatureError(
@@ -102,7 +110,8 @@ class LearningProcess(IterativeProcess):
         weights = get_model_weights.type_signature.result
         taken = set_model_weights.type_signature.parameter
         if not (
-            len(taken) == 2
+            isinstance(taken, StructType)
+            and len(taken) == 2
             and taken[0].is_assignable_from(state)
             and taken[1].is_assignable_from(weights)
             and state.is_assignable_from(set_model_weights.type_signature.result)
@@ -113,61 +122,32 @@ class LearningProcess(IterativeProcess):
             )
         self._get_model_weights = get_model_weights
         self._set_model_weights = set_model_weights
-        self._get_hparams = get_hparams_fn
-        self._set_hparams = set_hparams_fn
+        self._get_hparams, self._set_hparams = checked_hparams(
+            get_hparams_fn, set_hparams_fn, state
+        )
 
     @property
     def get_model_weights(self) -> Computation:
         """`(S -> W)`: the model's weights in a state."""
         return self._get_model_weights
 
-    def set_model_weights(self, state: Any, model_weights: Any) -> Any:
-        """A state like `state` with other weights.
+    @property
+    def set_model_weights(self) -> Computation:
+        """`(<S,W> -> S)`: a state with other weights of the model."""
+        return self._set_model_weights
 
-        Args:
-            state: A `LearningAlgorithmState`.
-            model_weights: A `ModelWeights` of the model's shapes.
+    @property
+    def get_hparams(self) -> Computation:
+        """`(S -> H)`: the hyperparameters in a state, such as learning rates.
 
-        Returns:
-            The new state.
+        They are in a mapping by part of the process; H is `<>` if there are none.
         """
-        return self._set_model_weights(state, model_weights)
+        return self._get_hparams
 
-    def get_hparams(self, state: Any) -> Any:
-        """The hyperparameters in a state, such as learning rates.
-
-        Args:
-            state: A `LearningAlgorithmState`.
-
-        Returns:
-            A mapping of hyperparameters, by part of the process; empty if there are none.
-        """
-        if self._get_hparams is None:
-            return OrderedDict()
-        return self._get_hparams(state)
-
-    def set_hparams(self, state: Any, hparams: Any) -> Any:
-        """A state like `state` with other hyperparameters.
-
-        Args:
-            state: A `LearningAlgorithmState`.
-            hparams: A mapping as `get_hparams` returns it.
-
-        Returns:
-            The new state.
-
-        Raises:
-            ValueError: If hyperparameters are given and the process has none.
-        """
-        if self._set_hparams is not None:
-            return self._set_hparams(state, hparams)
-        if hparams:
-            raise ValueError(
-                "`set_hparams` needs a process with hyperparameters in its state, found "
-                "one that has none.\nPass `get_hparams_fn` and `set_hparams_fn` when you "
-                "make it."
-            )
-        return state
+    @property
+    def set_hparams(self) -> Computation:
+        """`(<S,H> -> S)`: a state with other hyperparameters."""
+        return self._set_hparams
 
 
 def _check_next(next_fn: Computation, state: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import attrs
@@ -17,17 +16,15 @@ from fedcore.templates import MeasuredProcess, MeasuredProcessOutput
 from fedcore.templates import TemplateNextFnNumArgsError as NextFnNumArgsError
 from fedcore.templates import TemplateNotFederatedError as NotFederatedError
 from fedcore.templates import TemplatePlacementError as PlacementError
-from fedcore.tensorflow import tf_computation
 from fedcore.types import (
     CLIENTS,
     SERVER,
     FederatedType,
-    StructType,
     StructWithPythonType,
     Type,
     at_server,
-    to_type,
 )
+from fedlearn.templates._hparams import checked_hparams
 
 
 class ClientDataTypeError(TypeError):
@@ -115,10 +112,9 @@ class _WithHparams(_Part):
         set_hparams_fn: Computation | None = None,
     ):
         super().__init__(initialize_fn, next_fn)
-        state = self.state_type.member
-        self._get_hparams_fn = get_hparams_fn or _no_hparams(state)
-        self._set_hparams_fn = set_hparams_fn or _state_without_hparams(state)
-        _check_hparams(self._get_hparams_fn, self._set_hparams_fn, state)
+        self._get_hparams_fn, self._set_hparams_fn = checked_hparams(
+            get_hparams_fn, set_hparams_fn, self.state_type.member
+        )
 
     @property
     def get_hparams(self) -> Computation:
@@ -129,38 +125,6 @@ class _WithHparams(_Part):
     def set_hparams(self) -> Computation:
         """`(<S,H> -> S)`: a state with other hyperparameters."""
         return self._set_hparams_fn
-
-
-def _no_hparams(state_type: Type) -> Computation:
-    return tf_computation(lambda state: OrderedDict(), state_type)
-
-
-def _state_without_hparams(state_type: Type) -> Computation:
-    return tf_computation(
-        lambda state, hparams: state, [state_type, to_type(OrderedDict())]
-    )
-
-
-def _check_hparams(get: Computation, set_: Computation, state: Type) -> None:
-    """Raises TypeError unless they are `(S -> H)` and `(<S,H> -> S)`."""
-    taken = get.type_signature.parameter
-    if taken is None or not taken.is_assignable_from(state):
-        raise TypeError(
-            f"`get_hparams_fn` needs to take the state\n    {state}\nfound "
-            f"`{get.type_signature}`."
-        )
-    taken = set_.type_signature.parameter
-    if not (
-        isinstance(taken, StructType)
-        and len(taken) == 2
-        and taken[0].is_assignable_from(state)
-        and taken[1].is_assignable_from(get.type_signature.result)
-        and state.is_assignable_from(set_.type_signature.result)
-    ):
-        raise TypeError(
-            "`set_hparams_fn` needs to go from state and hyperparameters to state, found "
-            f"`{set_.type_signature}`."
-        )
 
 
 class ClientWorkProcess(_WithHparams):
