@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import functools
 import os
 import threading
 import weakref
@@ -13,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from fedcore.compiler import ClientStep
+from fedcore.types import SequenceType
 from fedsim.runtime import _general as general
-from fedsim.runtime._columnar import EVEN, EXACT, MASKED, Kernel, Stacked
+from fedsim.runtime._columnar import rows_passes
+from fedsim.runtime._kernel import EVEN, EXACT, MASKED, Kernel, Stacked
 from fedsim.runtime._lines import Draws, LineError, call
 from fedsim.runtime._merge import merge_of
 from fedsim.runtime._roads import COLUMNAR, Road, road_of
+from fedsim.runtime._stacks import StackTasks, stack_passes
 from fedsim.runtime._workers import Clients, StepResult, leaves, tasks
 
 _TASKS_AHEAD = 2  # for each worker; what bounds memory
@@ -110,21 +114,27 @@ class FusedWorkers:
             return general.run_task(step, shared, clients, task, check)
 
         road = road_of(step, clients, self.xla)
-        if road.name != COLUMNAR:
+        if road.tail is None:
             self.roads[step] = road
             return line_by_line
-        road, kernel = _kernels(step, road, shared, clients, runs)
+        programs = _Programs(step, clients, runs)
+        if road.name == COLUMNAR:
+            road, program = programs.columnar(road, shared)
+        else:
+            program = programs.stacked(road)
         self.roads[step] = road
 
-        def columnar(task: range) -> Stacked:
+        def at_once(task: range) -> Stacked:
             check()
             try:
-                return kernel(shared, clients, task)
+                return program(shared, clients, task, check)
+            except Stopped:
+                raise
             except Exception:
                 line_by_line(task)  # names the client at fault
                 raise
 
-        return columnar
+        return at_once
 
 
 def _awaited(future: concurrent.futures.Future) -> Any:
@@ -135,7 +145,7 @@ def _awaited(future: concurrent.futures.Future) -> Any:
             return future.result()
 
 
-class _Kernels:
+class _Made:
     """The programs of a step, each made once, and whether XLA has proved right."""
 
     def __init__(self) -> None:
@@ -144,54 +154,102 @@ class _Kernels:
         self.right: dict[Any, bool] = {}
 
 
-_of_steps: weakref.WeakKeyDictionary[ClientStep, _Kernels] = weakref.WeakKeyDictionary()
+_of_steps: weakref.WeakKeyDictionary[ClientStep, _Made] = weakref.WeakKeyDictionary()
 _of_steps_lock = threading.Lock()
 
 
-def _kernels(
-    step: ClientStep,
-    road: Road,
+class _Programs:
+    """The programs for the tasks of a call."""
+
+    def __init__(self, step: ClientStep, clients: Clients, runs: list[range]):
+        self._step = step
+        self._clients = clients
+        with _of_steps_lock:
+            self._cache = _of_steps.setdefault(step, _Made())
+        firsts = {name: clients.values[name][0] for name in step.inputs}
+        self._sequences = {
+            name: value
+            for name, value in firsts.items()
+            if isinstance(step.types[name], SequenceType)
+        }
+        self._tensors = {n: v for n, v in firsts.items() if n not in self._sequences}
+        self._kind = tuple(str(value.shape) for value in self._tensors.values())
+        most_leaves = sum(1 for _ in leaves(runs[0], clients.count))
+        self._capacity = _power_of_two(len(runs[0])), _power_of_two(most_leaves)
+
+    def _kernel(self, kind: Any, tail: str, passes: Callable[[], Any]) -> Kernel:
+        key = (kind, self._kind, *self._capacity, tail)
+        made = self._cache.made
+        if key not in made:
+            compiled = tail != EXACT
+            made[key] = Kernel(
+                self._step, self._tensors, passes(), *self._capacity, compiled
+            )
+        return made[key]
+
+    def stacked(self, road: Road) -> Callable[..., Stacked]:
+        """The program for clients whose datasets are stacked."""
+        extents, step = road.extents, self._step
+        sizes = tuple((e.batch_size, e.by_row) for e in extents.values())
+
+        def made(tail: str) -> Kernel:
+            with self._cache.lock:
+                return self._kernel(
+                    sizes, tail, lambda: stack_passes(step, extents, tail == MASKED)
+                )
+
+        return StackTasks(extents, made(road.tail), lambda: made(EXACT))
+
+    def columnar(
+        self, road: Road, shared: dict[str, Any]
+    ) -> tuple[Road, Callable[..., Stacked]]:
+        """The program for columns, and the road, which a comparison may change."""
+        pipelines = tuple(dataset.pipeline for dataset in self._sequences.values())
+        right = self._cache.right
+
+        def made(tail: str) -> Callable[..., Stacked]:
+            kernel = self._kernel(
+                pipelines, tail, lambda: rows_passes(self._step, self._sequences, tail)
+            )
+            return functools.partial(_on_rows, kernel)
+
+        with self._cache.lock:
+            if not road.compiled or road.tail == MASKED:
+                return road, made(road.tail)
+            key = (pipelines, self._kind, road.tail)
+            if key not in right:
+                client = self._telling_client(road)
+                if client is None:  # no batch of this call can be treated wrongly
+                    return road, made(road.tail)
+                right[key] = _agree(
+                    made(road.tail)(shared, self._clients, client),
+                    made(EXACT)(shared, self._clients, client),
+                )
+            if right[key]:
+                return road, made(road.tail)
+            reason = "XLA gave another result than TensorFlow"
+            return Road(COLUMNAR, EXACT, reason), made(EXACT)
+
+    def _telling_client(self, road: Road) -> range | None:
+        """The first client on which a wrong treatment of smaller batches would show."""
+        passes = rows_passes(self._step, self._sequences, road.tail)
+        for client in range(self._clients.count):
+            if road.tail == EVEN or any(
+                one.has_smaller_batch(self._clients, client) for one in passes
+            ):
+                return range(client, client + 1)
+        return None
+
+
+def _on_rows(
+    kernel: Kernel,
     shared: dict[str, Any],
     clients: Clients,
-    runs: list[range],
-) -> tuple[Road, Kernel]:
-    """The program for a step's tasks, and the road, which a comparison may change."""
-    with _of_steps_lock:
-        kernels = _of_steps.setdefault(step, _Kernels())
-    values = {name: clients.values[name][0] for name in step.inputs}
-    kind = tuple(getattr(v, "pipeline", None) or str(v.shape) for v in values.values())
-    most = _power_of_two(len(runs[0]))
-    most_leaves = _power_of_two(sum(1 for _ in leaves(runs[0], clients.count)))
-
-    def made(tail: str) -> Kernel:
-        key = (kind, most, most_leaves, tail)
-        if key not in kernels.made:
-            kernels.made[key] = Kernel(step, values, most, most_leaves, tail)
-        return kernels.made[key]
-
-    with kernels.lock:
-        if not road.compiled or road.tail == MASKED:
-            return road, made(road.tail)
-        if (kind, road.tail) not in kernels.right:
-            fast = made(road.tail)
-            client = _telling_client(fast, road, clients)
-            if client is None:  # no batch of this call can be treated wrongly
-                return road, fast
-            kernels.right[kind, road.tail] = _agree(
-                fast(shared, clients, client), made(EXACT)(shared, clients, client)
-            )
-        if kernels.right[kind, road.tail]:
-            return road, made(road.tail)
-        reason = "XLA gave another result than TensorFlow"
-        return Road(COLUMNAR, EXACT, reason), made(EXACT)
-
-
-def _telling_client(kernel: Kernel, road: Road, clients: Clients) -> range | None:
-    """The first client on which a wrong treatment of smaller batches would show."""
-    for client in range(clients.count):
-        if road.tail == EVEN or kernel.has_smaller_batch(clients, client):
-            return range(client, client + 1)
-    return None
+    task: range,
+    check: Callable[[], None] | None = None,
+) -> Stacked:
+    given = [one.given(clients, task, kernel.clients) for one in kernel.passes]
+    return kernel(shared, clients, task, given)
 
 
 def _power_of_two(n: int) -> int:

@@ -10,8 +10,12 @@ arguments and on the context's options alone.
    mapped onto a batch is mapped row by row, or every operation is right at a length
    known at run time. Where there is no mask, a client is run without XLA too the first
    time; if the results differ, XLA is not used.
-2. *tf.data*: passes over any other dataset are drained in C++ (see `_drained`).
-3. *general*: line by line.
+2. *tf.data*: every sequence is a tf.data.Dataset, and what they make can be stacked (see
+   `_stacks`). XLA compiles it if every operation is fine there and the model's step takes
+   a mask.
+3. *streamed*: passes over any other dataset are drained in C++ in pieces (see
+   `_drained`), client by client.
+4. *general*: line by line.
 """
 
 from __future__ import annotations
@@ -30,14 +34,16 @@ from fedcore.tensorflow._graph import unpack
 from fedcore.tensorflow._ops import op_names
 from fedcore.types import SequenceType, TensorType
 from fedsim.datasets.client_dataset import ClientDataset, same_pipeline
-from fedsim.runtime._columnar import DYNAMIC, EVEN, EXACT, MASKED
 from fedsim.runtime._drained import drained_loop
+from fedsim.runtime._extents import Extent, NoStackError, extent_of
+from fedsim.runtime._kernel import DYNAMIC, EVEN, EXACT, MASKED
 from fedsim.runtime._workers import Clients
 from fedsim.runtime._xla import FINE, FINE_AT_ANY_LENGTH, unfit
 
 _ROWS_TRIED = 8
 
-COLUMNAR, TF_DATA, GENERAL = "columnar", "tf.data", "general"
+COLUMNAR, TF_DATA = "columnar", "tf.data"
+STREAMED, GENERAL = "tf.data, client by client", "general"
 
 
 @attrs.frozen
@@ -45,14 +51,16 @@ class Road:
     """How a client step runs.
 
     Attributes:
-        name: `columnar`, `tf.data` or `general`.
-        tail: On the columnar road, how smaller batches are treated (see `_columnar`).
+        name: `columnar`, `tf.data`, `tf.data, client by client` or `general`.
+        tail: On the first two, how smaller batches are treated (see `_kernel`).
         reason: Why not a faster one; empty if it is the fastest.
+        extents: On the tf.data road, of each sequence, how far it goes.
     """
 
     name: str
     tail: str | None = None
     reason: str = ""
+    extents: dict[str, Extent] = attrs.field(factory=dict, repr=False)
 
     @property
     def compiled(self) -> bool:
@@ -61,7 +69,7 @@ class Road:
 
     def __str__(self) -> str:
         how = ""
-        if self.name == COLUMNAR:
+        if self.tail is not None:
             how = f", XLA ({self.tail})" if self.compiled else ", graph"
         return self.name + how + (f": {self.reason}" if self.reason else "")
 
@@ -74,17 +82,20 @@ def road_of(step: ClientStep, clients: Clients, xla: bool | None) -> Road:
         clients: At least one.
         xla: Whether XLA may compile; by its operations if None.
     """
-    reason = _not_columnar(step) or _not_alike(step, clients)
-    if reason:
-        loops = [op for op in step.work if isinstance(op, Reduce)]
-        drained = [op for op in loops if drained_loop(op, step.types) is not None]
-        return Road(TF_DATA if drained else GENERAL, None, reason)
-    datasets = [
-        value
-        for name in step.inputs
-        if isinstance(value := clients.values[name][0], ClientDataset)
-    ]
-    return _with_tail(step, datasets, xla)
+    reason = _not_one_program(step) or _not_alike(step, clients)
+    if not reason:
+        sequences = [n for n in step.inputs if isinstance(step.types[n], SequenceType)]
+        reason = _not_columnar(sequences, clients)
+        if not reason:
+            firsts = [clients.values[name][0] for name in sequences]
+            return _with_tail(step, firsts, xla)
+        try:
+            return _stacked(step, sequences, clients, xla, reason)
+        except NoStackError as error:
+            reason = f"{reason}; {error}"
+    loops = [op for op in step.work if isinstance(op, Reduce)]
+    drained = [op for op in loops if drained_loop(op, step.types) is not None]
+    return Road(STREAMED if drained else GENERAL, None, reason)
 
 
 def _with_tail(
@@ -101,9 +112,7 @@ def _with_tail(
     forms = [dataset.form for dataset in datasets]
     if all(form.batch_size is None or form.drop_remainder for form in forms):
         return Road(COLUMNAR, EVEN)
-    passes = [op for op in step.work if isinstance(op, Reduce)]
-    has_mask = all(len(o.step.ops) == 1 and o.step.ops[0].masked for o in passes)
-    if has_mask and all(_maps_by_row(dataset) for dataset in datasets):
+    if _has_mask(step) and all(_maps_by_row(dataset) for dataset in datasets):
         return Road(COLUMNAR, MASKED)
     wrong = unfit(ops, FINE_AT_ANY_LENGTH)
     if wrong and not xla:
@@ -112,17 +121,46 @@ def _with_tail(
     return Road(COLUMNAR, DYNAMIC)
 
 
+def _stacked(
+    step: ClientStep,
+    sequences: list[str],
+    clients: Clients,
+    xla: bool | None,
+    reason: str,
+) -> Road:
+    extents = {
+        name: extent_of(clients.values[name], step.types[name], clients.count)
+        for name in sequences
+    }
+    by_row = all(extent.by_row for extent in extents.values())
+    wrong = unfit(_ops(step), FINE)
+    if xla is False:
+        tail, why = EXACT, "XLA is switched off"
+    elif wrong and not xla:
+        tail, why = EXACT, f"`{wrong}` is not fit for XLA"
+    elif not (_has_mask(step) and by_row):
+        tail, why = EXACT, "its step takes no mask for smaller batches"
+    else:
+        return Road(TF_DATA, MASKED, reason, extents)
+    return Road(TF_DATA, tail, f"{reason}; {why}", extents)
+
+
+def _has_mask(step: ClientStep) -> bool:
+    passes = [op for op in step.work if isinstance(op, Reduce)]
+    return all(len(o.step.ops) == 1 and o.step.ops[0].masked for o in passes)
+
+
 _reasons: weakref.WeakKeyDictionary[ClientStep, str] = weakref.WeakKeyDictionary()
 
 
-def _not_columnar(step: ClientStep) -> str:
+def _not_one_program(step: ClientStep) -> str:
     if step not in _reasons:
         _reasons[step] = next(_obstacles(step), "")
     return _reasons[step]
 
 
 def _obstacles(step: ClientStep) -> Iterator[str]:
-    """What in a step keeps it from the columnar road."""
+    """What in a step keeps it from being one program for a task of clients."""
     sequences = {n for n in step.inputs if isinstance(step.types[n], SequenceType)}
     if not sequences:
         yield "no client has a dataset"
@@ -160,25 +198,32 @@ def _is_regular(type_: Any) -> bool:
 
 
 def _not_alike(step: ClientStep, clients: Clients) -> str:
-    """Why clients' values cannot be stacked."""
+    """Why clients' tensors cannot be stacked."""
     for name in step.inputs:
+        if not isinstance(step.types[name], SequenceType):
+            values = clients.values[name]
+            if step.types[name].dtype == tf.string:
+                return "a client's value is a string"
+            if any(v.shape != values[0].shape for v in values):
+                return "clients' values differ in shape"
+    return ""
+
+
+def _not_columnar(sequences: list[str], clients: Clients) -> str:
+    """Why clients' sequences cannot be read from columns."""
+    for name in sequences:
         values = clients.values[name]
         first = values[0]
-        if isinstance(step.types[name], SequenceType):
-            if not isinstance(first, ClientDataset):
-                return f"a client's data is a `{type(first).__name__}`"
-            if first.no_plan_reason:
-                return first.no_plan_reason
-            if first.form.row_maps:
-                return "a `map` comes before `batch`"
-            if not all(
-                isinstance(v, ClientDataset) and same_pipeline(first, v) for v in values
-            ):
-                return "clients' datasets differ in more than their rows"
-        elif step.types[name].dtype == tf.string:
-            return "a client's value is a string"
-        elif any(v.shape != first.shape for v in values):
-            return "clients' values differ in shape"
+        if not isinstance(first, ClientDataset):
+            return f"a client's data is a `{type(first).__name__}`"
+        if first.no_plan_reason:
+            return first.no_plan_reason
+        if first.form.row_maps:
+            return "a `map` comes before `batch`"
+        if not all(
+            isinstance(v, ClientDataset) and same_pipeline(first, v) for v in values
+        ):
+            return "clients' datasets differ in more than their rows"
     return ""
 
 

@@ -13,7 +13,7 @@ from fedlearn.models import ModelWeights
 from fedlearn.models._pure import pure_model
 from fedsim import runtime
 from fedsim.datasets.columnar import Columns
-from fedsim.runtime import _columnar
+from fedsim.runtime import _kernel
 
 CLASSES = keras.losses.SparseCategoricalCrossentropy
 ACCURACY = keras.metrics.SparseCategoricalAccuracy
@@ -255,6 +255,6 @@ def test_no_row_of_another_client_fills_a_batch_up():
 
 
 def test_a_masked_kernel_is_made_alone():
-    before = _columnar.kernels_made.count
+    before = _kernel.kernels_made.count
     one_round(runtime.local_context(seed=1), scaled)
-    assert _columnar.kernels_made.count == before + 1
+    assert _kernel.kernels_made.count == before + 1

@@ -192,15 +192,15 @@ def test_bits_do_not_depend_on_workers(form, xla, columns):
 
 
 def test_nothing_is_made_twice(columns):
-    from fedsim.runtime import _columnar, _plan
+    from fedsim.runtime import _kernel, _plan
 
     fn, w = training(dense), np.ones(4, np.float32)
     context = runtime.LocalContext(seed=1)
     run(context, fn, w, batches(columns))
-    counts = _plan.plans_made.count, _columnar.kernels_made.count
+    counts = _plan.plans_made.count, _kernel.kernels_made.count
     run(context, fn, w, batches(columns))
     run(runtime.LocalContext(seed=2), fn, w, batches(columns))
-    assert (_plan.plans_made.count, _columnar.kernels_made.count) == counts
+    assert (_plan.plans_made.count, _kernel.kernels_made.count) == counts
 
 
 def test_a_map_after_batch_runs_in_the_program(columns):
