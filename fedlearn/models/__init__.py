@@ -5,6 +5,10 @@ from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._functional_keras import functional_model_from_keras
 from fedlearn.models._keras import from_keras_model
 from fedlearn.models._model import BatchOutput, Model
+from fedlearn.models._reconstruction import (
+    ReconstructionDatasetSplitFn,
+    ReconstructionModel,
+)
 from fedlearn.models._saving import load, save
 from fedlearn.models._saving_functional import (
     load_functional_model,
@@ -19,6 +23,8 @@ __all__ = [
     "FunctionalModel",
     "Model",
     "ModelWeights",
+    "ReconstructionDatasetSplitFn",
+    "ReconstructionModel",
     "VariableModel",
     "from_keras_model",
     "functional_model_from_keras",
