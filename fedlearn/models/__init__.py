@@ -1,6 +1,7 @@
 """Models: wrapping Keras, models as pure functions, and their weights."""
 
 from fedlearn.models._from_functional import model_from_functional
+from fedlearn.models._frozen import with_frozen_weights
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._functional_keras import functional_model_from_keras
 from fedlearn.models._keras import from_keras_model
@@ -34,4 +35,5 @@ __all__ = [
     "save",
     "save_functional_model",
     "weights_type_from_model",
+    "with_frozen_weights",
 ]

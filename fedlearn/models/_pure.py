@@ -19,6 +19,7 @@ from fedcore.types import StructType
 from fedlearn.metrics._fresh import apart
 from fedlearn.models._batch import labels_of
 from fedlearn.models._from_functional import ModelFromFunctional, loss_and_examples
+from fedlearn.models._frozen import FrozenModel, frozen
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._functional_keras import KerasFunctionalModel
 from fedlearn.models._keras import KerasModel
@@ -98,6 +99,8 @@ def pure_model(model_fn: Callable[[], Any] | FunctionalModel) -> PureModel | Non
         )
     if isinstance(model, KerasModel):
         return _of_keras(model, model_fn)
+    if isinstance(model, FrozenModel):
+        return frozen(pure_model(model.model_fn), model.values)
     if isinstance(model, ModelFromFunctional):
         return _of_model_from_functional(model)
     return None
