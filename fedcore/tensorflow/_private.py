@@ -34,6 +34,8 @@ from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables as variables_lib
 from tensorflow.python.types import core
 
+from fedcore.tensorflow._keras2 import keras_2_apart
+
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
         "fedcore needs Keras on the TensorFlow backend, found "
@@ -403,7 +405,8 @@ def keras_globals_apart() -> Iterator[None]:
     saved = {name: global_state.get_global_attribute(name) for name in fresh}
     _set_keras_globals(fresh)
     try:
-        yield
+        with keras_2_apart(active_root, init_scope_is):
+            yield
     finally:
         _set_keras_globals(saved)
 

@@ -126,11 +126,15 @@ class RootGraph(_private.FuncGraph):
             self._seeds[id(marker)] = (marker, seed)
         return self._seeds[id(marker)][1]
 
-    def seed_for_call(self) -> tf.Tensor:
-        """A fresh hidden seed for a computation that is called inside this one."""
+    def seed_for_call(self, given: Any = None) -> tf.Tensor:
+        """A fresh hidden seed for a computation that is called inside this one.
+
+        Args:
+            given: What it follows from, if not from the hidden seed: two integers.
+        """
         runs_once = _private.default_graph() is self
         with _private.at_root(self):
-            seed = self._next_draw()
+            seed = self._next_draw() if given is None else tf.constant(given, tf.int32)
             if runs_once:
                 return seed
             calls = tf.Variable(lambda: 0, trainable=False, name="calls")

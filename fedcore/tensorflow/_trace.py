@@ -10,9 +10,10 @@ from tensorflow.core.framework import graph_pb2
 
 from fedcore.computation import ComputationReturnedNoneError, Unpack, describe
 from fedcore.context import use
-from fedcore.tensorflow import _private, _values
+from fedcore.tensorflow import _dataset_loop, _private, _values
 from fedcore.tensorflow._context import TracingContext
 from fedcore.tensorflow._graph import Unpacked, pack
+from fedcore.tensorflow._keras2 import says_generations_mixed
 from fedcore.tensorflow._ops import PYTHON_OPS, op_names
 from fedcore.tensorflow._root import RootGraph, TracingError
 from fedcore.tensorflow._variables import local_state
@@ -22,6 +23,8 @@ from fedcore.types import FunctionType, StructType, Type
 _RECOGNISED = 60
 
 NewInput = Callable[[tf.DType, tf.TensorShape], tf.Tensor]
+
+_dataset_loop.drain_in_loops()
 
 
 def trace(
@@ -126,6 +129,13 @@ def _run(root: RootGraph, body: Callable[[], list[tf.Tensor]]) -> None:
 
 def _advised(error: Exception, name: str) -> Exception:
     """The error itself, or one that says what to do where a value was wanted."""
+    if says_generations_mixed(error):
+        return TypeError(
+            f"`{name}` needs objects of one Keras, found some of keras (Keras 3) and of "
+            "tf_keras (Keras 2) together.\n"
+            "Make model, layers, optimizer and metrics with `keras`, or all of them with "
+            f"`tf_keras`.\n{error}"
+        )
     wants_value = (
         isinstance(error, NotImplementedError) and "a symbolic" in str(error)
     ) or (isinstance(error, AttributeError) and "SymbolicTensor" in str(error))

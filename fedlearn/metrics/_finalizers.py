@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from fedlearn.metrics._fresh import apart, build_lazy_metric
-from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric
+from fedlearn.metrics._keras_versions import is_keras_2, is_metric
 
 MetricFinalizersType = collections.OrderedDict[str, Callable[[Any], Any]]
 KerasMetricFinalizer = Callable[[list[tf.Tensor]], Any]
@@ -39,6 +39,8 @@ def create_keras_metric_finalizer(
         with apart():  # its variables are never read, only replaced
             fresh = construct()
             _build_for(fresh, unfinalized_metric_values)
+        if is_keras_2(fresh):
+            return _finalize_keras_2(construct(), unfinalized_metric_values)
         values = _checked(fresh, unfinalized_metric_values)
         with keras.StatelessScope(zip(fresh.variables, values)):
             return tf.nest.map_structure(tf.convert_to_tensor, fresh.result())
@@ -48,7 +50,6 @@ def create_keras_metric_finalizer(
 
 def metric_constructor(metric: Any) -> Callable[[], keras.metrics.Metric]:
     """A function that makes fresh metrics of the kind of `metric`."""
-    check_not_keras_2("create_keras_metric_finalizer", "metric", metric)
     if is_metric(metric):
         return _constructor_from_config(metric)
     if not callable(metric):
@@ -87,6 +88,15 @@ def _constructor_from_config(metric: keras.metrics.Metric):
             "constructor, e.g. metrics=[lambda: MyMetric(...)]."
         ) from e
     return construct
+
+
+def _finalize_keras_2(metric: Any, unfinalized_metric_values: list[tf.Tensor]) -> Any:
+    """The result of a fresh metric of Keras 2, which is set to the values for it."""
+    _build_for(metric, unfinalized_metric_values)
+    values = _checked(metric, unfinalized_metric_values)
+    for variable, value in zip(metric.variables, values):
+        variable.assign(value)
+    return tf.nest.map_structure(tf.convert_to_tensor, metric.result())
 
 
 def _build_for(metric: keras.metrics.Metric, values: Any) -> None:

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from fedcore.tensorflow._private import keras_globals_apart, outside_graphs
+from fedlearn.metrics._keras_versions import is_keras_2
 
 
 @contextlib.contextmanager
@@ -34,6 +35,10 @@ def build_lazy_metric(metric: keras.metrics.Metric, y_true: Any, y_pred: Any) ->
         y_pred: Specs of a batch of predictions.
     """
     if metric.variables and getattr(metric, "_built", True):
+        return
+    if is_keras_2(metric):
+        metric.update_state(*tf.nest.map_structure(_zeros, (y_true, y_pred)))
+        metric.reset_state()
         return
     with keras.StatelessScope():
         metric.update_state(*tf.nest.map_structure(_zeros, (y_true, y_pred)))

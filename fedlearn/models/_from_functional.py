@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from fedlearn.metrics import MetricFinalizersType, create_keras_metric_finalizer
-from fedlearn.metrics._keras_versions import is_metric
+from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric
 from fedlearn.models._batch import labels_of
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._model import BatchOutput, Model
@@ -44,6 +44,7 @@ def model_from_functional(
     metrics = []
     for constructor in metric_constructors:
         metric = None if is_metric(constructor) else constructor()
+        check_not_keras_2("model_from_functional", "metric_constructors", metric)
         if not is_metric(metric):
             raise TypeError(
                 "`model_from_functional` needs functions that make Keras metrics at "

@@ -74,6 +74,7 @@ def functional_model_from_keras(
         TypeError: If `metrics_constructor` makes no metrics.
         ValueError: If there is no Keras model, or it is not built.
     """
+    check_not_keras_2(_FUNCTION, "loss_fn", loss_fn)
     keras_model = _constructed(keras_model)
     check_built(_FUNCTION, keras_model)
     for layer in keras_model._flatten_layers():
@@ -159,6 +160,7 @@ def _constructed(keras_model: Any) -> keras.Model:
     if not is_model(keras_model) and callable(keras_model):
         with apart():
             keras_model = keras_model()
+        check_not_keras_2(_FUNCTION, "keras_model", keras_model)
     if not is_model(keras_model):
         raise ValueError(
             f"`{_FUNCTION}` needs a Keras model or a function without arguments that "
@@ -173,6 +175,7 @@ def _check_metrics(metrics: Any) -> None:
     else:
         members = metrics if isinstance(metrics, list) else [metrics]
     for member in members:
+        check_not_keras_2(_FUNCTION, "metrics_constructor", member)
         if not is_metric(member):
             raise TypeError(
                 "`metrics_constructor` needs to make a Keras metric, a list or an "

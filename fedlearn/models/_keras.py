@@ -18,7 +18,13 @@ from fedlearn.metrics import (
 )
 from fedlearn.metrics._counters import num_rows
 from fedlearn.metrics._fresh import build_lazy_metric
-from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric, is_model
+from fedlearn.metrics._keras_versions import (
+    check_one_keras,
+    is_batch_normalization,
+    is_compiled,
+    is_metric,
+    is_model,
+)
 from fedlearn.models._batch import checked_input_spec, inputs_of, labels_of
 from fedlearn.models._losses import MeanLoss, Term, loss_terms, total_loss
 from fedlearn.models._model import BatchOutput, Model
@@ -43,7 +49,9 @@ def from_keras_model(
 
     Args:
         keras_model: A built model (sequential, functional, or subclassed and called
-            once) that is not compiled. Make it anew in each call of `model_fn`.
+            once) that is not compiled. Make it anew in each call of `model_fn`. A model
+            of `tf_keras` (Keras 2) is taken with losses and metrics of `tf_keras`; its
+            clients run on the general road.
         loss: A `keras.losses.Loss`, called with labels and predictions. For several
             outputs a list with one for each, or a dict by the outputs' names.
         input_spec: What one batch looks like: inputs and labels, as a mapping of `x` and
@@ -60,14 +68,13 @@ def from_keras_model(
         ValueError: If the model is compiled or not built, `input_spec` does not have the
             two parts, or losses, weights and outputs differ in number.
     """
-    check_not_keras_2(_FUNCTION, "keras_model", keras_model)
     if not is_model(keras_model):
         raise TypeError(
             f"`{_FUNCTION}` needs a Keras model at `keras_model`, found "
             f"`{type(keras_model).__name__}`."
         )
     input_spec = checked_input_spec(_FUNCTION, input_spec)
-    if keras_model.compiled:
+    if is_compiled(keras_model):
         raise ValueError(
             f"`{_FUNCTION}` needs a model that is not compiled, found "
             f"`{keras_model.name}`, which is.\n"
@@ -94,6 +101,8 @@ class KerasModel(Model):
         self.terms = terms
         self._input_spec = input_spec
         self.metrics = [m if is_metric(m) else _constructed(m) for m in metrics]
+        for metric in self.metrics:
+            check_one_keras(_FUNCTION, "metrics", metric, keras_model)
         self._finalizer_sources = list(metrics)
         for default in (
             lambda: MeanLoss(terms),
@@ -191,7 +200,6 @@ def _checked_metrics(metrics: Any) -> list[Any]:
             f"`{_FUNCTION}` needs a list at `metrics`, found `{type(metrics).__name__}`."
         )
     for metric in metrics:
-        check_not_keras_2(_FUNCTION, "metrics", metric)
         if not is_metric(metric) and not callable(metric):
             raise TypeError(
                 f"`{_FUNCTION}` needs Keras metrics, or functions without arguments that "
@@ -233,7 +241,7 @@ def _check_names(metrics: list[keras.metrics.Metric]) -> None:
 
 def _warn_of_batch_normalization(keras_model: keras.Model) -> None:
     for layer in keras_model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if is_batch_normalization(layer):
             warnings.warn(
                 f"Batch normalisation (layer `{layer.name}`) has non-trainable weights, "
                 "which federated training leaves at their initial values. Consider "

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from fedlearn.metrics._counters import num_rows
-from fedlearn.metrics._keras_versions import check_not_keras_2, is_loss
+from fedlearn.metrics._keras_versions import check_one_keras, is_loss
 
 
 @attrs.frozen
@@ -59,7 +59,7 @@ def loss_terms(
                 "`from_keras_model` needs a list of losses to use `loss_weights`, found "
                 "one loss."
             )
-        return (Term(_checked_loss(loss)),)
+        return (Term(_checked_loss(loss, keras_model)),)
     names = _output_names(keras_model, loss)
     if len(loss) != len(names):
         raise ValueError(
@@ -75,9 +75,15 @@ def loss_terms(
                 f"{list(loss)}."
             )
     if len(names) == 1:
-        return (Term(_checked_loss(loss[keys[0]]), weights and weights[keys[0]]),)
+        only = _checked_loss(loss[keys[0]], keras_model)
+        return (Term(only, weights and weights[keys[0]]),)
     return tuple(
-        Term(_checked_loss(loss[key]), weights and weights[key], index, name)
+        Term(
+            _checked_loss(loss[key], keras_model),
+            weights and weights[key],
+            index,
+            name,
+        )
         for index, (key, name) in enumerate(zip(keys, names))
     )
 
@@ -103,14 +109,14 @@ def mean_loss_metric(terms: Sequence[Term]) -> keras.metrics.Metric:
     return MeanLoss(terms)
 
 
-def _checked_loss(loss: Any) -> keras.losses.Loss:
-    check_not_keras_2("from_keras_model", "loss", loss)
+def _checked_loss(loss: Any, keras_model: Any) -> keras.losses.Loss:
     if not is_loss(loss):
         raise TypeError(
             "`from_keras_model` needs a `keras.losses.Loss` (or, for several outputs, a "
             f"list of them) at `loss`, found `{type(loss).__name__}`.\n"
             "Pass for example keras.losses.SparseCategoricalCrossentropy()."
         )
+    check_one_keras("from_keras_model", "loss", loss, keras_model)
     return loss
 
 

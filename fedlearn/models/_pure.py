@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from fedcore.types import StructType
 from fedlearn.metrics._fresh import apart
+from fedlearn.metrics._keras_versions import is_keras_2
 from fedlearn.models._batch import labels_of
 from fedlearn.models._from_functional import ModelFromFunctional, loss_and_examples
 from fedlearn.models._frozen import FrozenModel, frozen
@@ -107,6 +108,8 @@ def pure_model(model_fn: Callable[[], Any] | FunctionalModel) -> PureModel | Non
 
 
 def _of_keras(model: KerasModel, model_fn: Callable[[], Any]) -> PureModel | None:
+    if is_keras_2(model.keras_model):
+        return None  # it has no stateless call
     if any(getattr(layer, "stateful", False) for layer in _layers(model.keras_model)):
         return None  # its state is kept from batch to batch, outside of the weights
     state = KerasState.of(model.keras_model)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from fedcore.structure import Struct
 from fedcore.types import StructType, TensorType, to_type
 from fedlearn.metrics._fresh import apart
-from fedlearn.metrics._keras_versions import check_not_keras_2, is_model
+from fedlearn.metrics._keras_versions import is_model
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._model import Model
 
@@ -164,7 +164,6 @@ def _types(weights: Any) -> Any:
 
 
 def _check_model(function: str, model: Any) -> None:
-    check_not_keras_2(function, "model", model)
     if not is_model(model):
         raise TypeError(
             f"`{function}` needs a `Model` or a Keras model, found "

@@ -5,7 +5,7 @@ clients. Here a plain optimizer is read by `get_config()` once and its step is s
 again in the same operations in the same order, so the results are the same to the bit.
 
 `as_optimizer` gives None, and the caller runs the Keras object itself, for:
-- a class that is not in `_RULES`, subclasses of these included;
+- a class that is not in `_RULES`, subclasses of these and all of Keras 2 included;
 - `use_ema`, `gradient_accumulation_steps`, `loss_scale_factor`;
 - a learning rate that is neither a number nor one of Keras's own schedules;
 - weight decay with variables left out (`exclude_from_weight_decay`);
@@ -20,14 +20,15 @@ import attrs
 import keras
 import tensorflow as tf
 
+from fedlearn.optimizers._keras2 import (
+    check_counts_in_variables,
+    is_keras_2_optimizer,
+)
 from fedlearn.optimizers._optimizer import (
     Optimizer,
     check_weights_gradients_match,
     dense,
 )
-
-# What a function may return for `as_optimizer` to take it for an optimizer at all.
-_OPTIMIZER_CLASSES = (keras.optimizers.Optimizer,)
 
 
 def as_optimizer(
@@ -68,21 +69,28 @@ def as_optimizer(
 
 def call_optimizer_fn(optimizer_fn: Any) -> Any:
     """Returns what the function returns, after checking that it is an optimizer."""
-    if isinstance(optimizer_fn, _OPTIMIZER_CLASSES):
+    if _is_keras_optimizer(optimizer_fn):
+        package = "tf_keras" if is_keras_2_optimizer(optimizer_fn) else "keras"
         raise TypeError(
             f"{_WANTED}, found the Keras optimizer {type(optimizer_fn).__name__} "
             "itself.\nIts variables cannot be shared between computations: pass "
-            f"`lambda: keras.optimizers.{type(optimizer_fn).__name__}(...)`."
+            f"`lambda: {package}.optimizers.{type(optimizer_fn).__name__}(...)`."
         )
     if not callable(optimizer_fn):
         raise TypeError(f"{_WANTED}, found {type(optimizer_fn).__name__}.\n{_TO_DO}")
     optimizer = optimizer_fn()
-    if not isinstance(optimizer, (Optimizer, *_OPTIMIZER_CLASSES)):
+    if not isinstance(optimizer, Optimizer) and not _is_keras_optimizer(optimizer):
         raise TypeError(
             f"{_WANTED}, found a function that returns {type(optimizer).__name__}.\n"
             f"{_TO_DO}"
         )
+    if is_keras_2_optimizer(optimizer):
+        check_counts_in_variables(optimizer)
     return optimizer
+
+
+def _is_keras_optimizer(value: Any) -> bool:
+    return isinstance(value, keras.optimizers.Optimizer) or is_keras_2_optimizer(value)
 
 
 _WANTED = (
@@ -278,8 +286,9 @@ def _clip(config: Mapping, gradients: Sequence[Any]) -> list:
 def _clip_by_global_norm(gradients: Sequence[Any], limit: float) -> list:
     present = [g for g in gradients if g is not None]
     squares = [keras.ops.sum(keras.ops.square(g)) for g in present]
-    norm = keras.ops.sqrt(keras.ops.sum(keras.ops.stack(squares)))
-    scale = limit * keras.ops.minimum(1.0 / norm, 1.0 / limit)
+    norm: Any = keras.ops.sqrt(keras.ops.sum(keras.ops.stack(squares)))
+    scale: Any = keras.ops.minimum(1.0 / norm, 1.0 / limit)
+    scale = limit * scale
     scale = scale + (norm - norm)  # NaN if the norm is not finite
     return [g if g is None else g * scale for g in gradients]
 

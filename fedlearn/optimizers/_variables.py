@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import tensorflow as tf
 
+from fedlearn.optimizers._keras2 import built_keras_2, is_keras_2_optimizer
 from fedlearn.optimizers._optimizer import Optimizer
 
 
@@ -54,6 +55,9 @@ class VariableOptimizer(Optimizer):
             for weight, constraint in zip(weights, constraints)
         ]
         optimizer = self.optimizer_fn()
+        if is_keras_2_optimizer(optimizer):
+            state = built_keras_2(optimizer, variables, self.learning_rate)
+            return variables, optimizer, state
         optimizer.build(variables)
         rate = getattr(optimizer, "_learning_rate", None)
         if self.learning_rate is not None:

@@ -1,9 +1,10 @@
 import sys
 import types
 
+import keras
 import pytest
 
-from fedlearn import metrics, models
+from fedlearn import models, reconstruction
 from fedlearn.metrics._keras_versions import is_keras_2
 
 
@@ -37,6 +38,12 @@ def test_objects_of_keras_2_are_recognised(tf_keras):
 
 def test_objects_of_keras_2_are_refused_with_advice(tf_keras):
     with pytest.raises(TypeError, match=r"of tf_keras \(Keras 2\) at `keras_model`"):
-        models.from_keras_model(Layer(), Loss(), None)
-    with pytest.raises(TypeError, match=r"of tf_keras \(Keras 2\) at `metric`"):
-        metrics.create_keras_metric_finalizer(Layer())
+        models.functional_model_from_keras(
+            Layer(), keras.losses.MeanSquaredError(), None
+        )
+    with pytest.raises(TypeError, match=r"of tf_keras \(Keras 2\) at `loss_fn`"):
+        models.functional_model_from_keras(None, Loss(), None)
+    with pytest.raises(TypeError, match=r"of tf_keras \(Keras 2\) at `local_layers`"):
+        reconstruction.from_keras_model(
+            None, global_layers=[], local_layers=[Layer()], input_spec=None
+        )
