@@ -22,13 +22,19 @@ from keras.src.random import seed_generator
 from tensorflow.python.autograph.core import config as autograph_config
 from tensorflow.python.autograph.impl import api as autograph_api
 from tensorflow.python.autograph.operators import control_flow
-from tensorflow.python.data.ops import dataset_ops
+from tensorflow.python.data.ops import dataset_ops, iterator_ops, optional_ops
+from tensorflow.python.data.util import structure
 from tensorflow.python.eager import context, lift_to_graph, record
 from tensorflow.python.eager.polymorphic_function import (
     atomic_function,
     autograph_util,
 )
-from tensorflow.python.framework import func_graph, op_def_registry, ops
+from tensorflow.python.framework import (
+    func_graph,
+    op_def_registry,
+    ops,
+    type_utils,
+)
 from tensorflow.python.ops import gen_resource_variable_ops as variable_ops
 from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.ops import variables as variables_lib
@@ -208,6 +214,10 @@ def assign(handle: tf.Tensor, value: tf.Tensor) -> None:
     variable_ops.assign_variable_op(handle, value)
 
 
+def read(handle: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return variable_ops.read_variable_op(handle, dtype)
+
+
 def is_initialized(handle: tf.Tensor) -> tf.Tensor:
     return variable_ops.var_is_initialized_op(handle)
 
@@ -336,8 +346,10 @@ class FlatCall:
 # ---- the loop over a dataset
 
 
-def _iterate_datasets_while_tracing() -> None:
-    """Makes AutoGraph run `for batch in dataset` as a loop over `iter(dataset)`.
+def iterate_datasets_with(
+    make_iterator: Callable[[Any], Any], iterator_class: type
+) -> None:
+    """Makes AutoGraph run `for batch in dataset` over `make_iterator(dataset)`.
 
     Its own way, `dataset.reduce`, instantiates the loop's body anew in every call: two
     to eight times slower for the loops of a client. Outside our traces nothing changes.
@@ -348,12 +360,61 @@ def _iterate_datasets_while_tracing() -> None:
     def for_stmt(iterated: Any, *args: Any, **kwargs: Any) -> Any:
         if active_root() is None or not ops.get_default_graph().building_function:
             return of_dataset(iterated, *args, **kwargs)
-        iterator = iter(iterated)
+        iterator = make_iterator(iterated)
         return control_flow.for_loop_registry.lookup(iterator)(
             iterator, *args, **kwargs
         )
 
     registry[dataset_ops.DatasetV2] = for_stmt
+    registry[iterator_class] = registry[iterator_ops.OwnedIterator]
+
+
+def reads_variables() -> bool:
+    """Whether a dataset made in the graphs being built may read a variable as it runs.
+
+    Then it matters when its elements are made.
+    """
+    graph = ops.get_default_graph()
+    while graph is not None:
+        if any(map(_is_dataset_on_a_variable, graph.get_operations())):
+            return True
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def _is_dataset_on_a_variable(op: Any) -> bool:
+    return "Dataset" in op.type and any(
+        tensor.dtype == tf.resource and tensor.op.type in ("VarHandleOp", "Placeholder")
+        for tensor in op.inputs
+    )
+
+
+def unmade_iterator(spec: Any) -> tf.Tensor:
+    """The handle of an iterator that is over no dataset yet."""
+    handle = tf.raw_ops.AnonymousIteratorV3(
+        output_types=structure.get_flat_tensor_types(spec),
+        output_shapes=structure.get_flat_tensor_shapes(spec),
+    )
+    handle.op.experimental_set_type(type_utils.iterator_full_type_from_spec(spec))
+    return handle
+
+
+def make_iterator(dataset: Any, handle: tf.Tensor) -> None:
+    tf.raw_ops.MakeIterator(dataset=dataset._variant_tensor, iterator=handle)
+
+
+def next_as_optional(handle: tf.Tensor, spec: Any) -> tf.Tensor:
+    """The variant of an iterator's next element."""
+    return tf.raw_ops.IteratorGetNextAsOptional(
+        iterator=handle,
+        output_types=structure.get_flat_tensor_types(spec),
+        output_shapes=structure.get_flat_tensor_shapes(spec),
+    )
+
+
+def optional_of(variant: tf.Tensor, spec: Any) -> Any:
+    """The `tf.experimental.Optional` that a variant stands for."""
+    return optional_ops._OptionalImpl(variant, spec)
 
 
 def _leave_own_modules_alone() -> None:
@@ -492,6 +553,5 @@ def _replace(module: Any, name: str, value: Any) -> None:
     setattr(module, name, value)
 
 
-_iterate_datasets_while_tracing()
 _leave_own_modules_alone()
 _draw_unseeded_at_run_time()

@@ -244,7 +244,7 @@ def _traced_pass(
         def train(data):
             extra = tuple(tf.nest.flatten(zero))
             num_examples = tf.constant(0, tf.int64)
-            for batch in iter(data):
+            for batch in data:
                 with tf.GradientTape() as tape:
                     output = variables.forward_pass(batch, training=training)
                 in_batch = tf.cast(_count(output, batch), tf.int64)

@@ -11,20 +11,21 @@ import threading
 import weakref
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from fedcore.compiler import Graph, Local, Reduce
 from fedcore.tensorflow import _compose, _graph
+from fedcore.tensorflow._dataset_loop import (
+    cannot_be_padded,
+    cut,
+    most_at_once,
+    padded,
+)
 from fedcore.tensorflow._private import FlatCall
 from fedcore.types import SequenceType, TensorType, Type, type_to_tf_tensor_specs
 from fedsim.runtime._counter import Counter
 from fedsim.runtime._leaves import to_leaves
 from fedsim.runtime._values import from_nest
-
-_PIECE_BYTES = 1 << 25
-_MOST_IN_A_PIECE = 1 << 14
-_ASSUMED_SIZE = 32  # of a dimension that the type does not know
 
 loops_made = Counter()
 
@@ -69,37 +70,33 @@ class DrainedLoop:
                 raise NoLoop("a step holds a loop of its own")
             if _graph.unpack(op.graph).seed is not None:
                 raise NoLoop("each step draws randomness without a seed")
-        specs = tf.nest.flatten(type_to_tf_tensor_specs(element))
-        if not specs:
-            raise NoLoop("its elements are empty")
-        for spec in specs:
-            if type(spec) is not tf.TensorSpec or spec.shape.rank is None:
-                raise NoLoop(f"its elements hold `{spec}`, which cannot be padded")
+        obstacle = cannot_be_padded(type_to_tf_tensor_specs(element))
+        if obstacle:
+            raise NoLoop(obstacle)
 
     def _loop(self, variant: tf.Tensor, state: list[Any], free: list[Any]) -> list:
         loops_made.add()
         dataset = tf.data.experimental.from_variant(variant, self._spec)
-        most = _PIECE_BYTES // _element_bytes(self._spec)
-        most = max(1, min(most, _MOST_IN_A_PIECE))
+        most = most_at_once(self._spec)
         size = dataset.cardinality()  # negative if infinite or not known
         around = dict(zip(self.free, free))
 
         def over_elements(piece: Any, state: list[Any]) -> list[Any]:
-            tensors, sizes = piece
+            number = tf.shape(tf.nest.flatten(piece)[0])[0]
             _, state = tf.while_loop(
-                lambda i, _: i < tf.shape(sizes[0])[0],
-                lambda i, state: (i + 1, self._step(tensors, sizes, i, state, around)),
+                lambda i, _: i < number,
+                lambda i, state: (i + 1, self._step(piece, i, state, around)),
                 (tf.constant(0), state),
             )
             return state
 
         def at_once() -> list[Any]:
-            whole = self._pieces(dataset, size).get_single_element()
+            whole = padded(dataset, size).get_single_element()
             return over_elements(whole, state)
 
         def in_pieces() -> list[Any]:
             # An iterator costs 10 ms: it makes the pipeline's functions anew.
-            iterator = iter(self._pieces(dataset, most))
+            iterator = iter(padded(dataset, most))
 
             def over_pieces(piece: Any, state: list[Any]) -> tuple[Any, list[Any]]:
                 state = over_elements(piece.get_value(), state)
@@ -115,24 +112,10 @@ class DrainedLoop:
         fits = tf.logical_and(size > 0, size <= most)
         return tf.cond(fits, at_once, in_pieces)
 
-    def _pieces(self, dataset: tf.data.Dataset, most: Any) -> tf.data.Dataset:
-        """Elements as padded tensors with their true shapes, `most` at a time."""
-
-        def flat(*element: Any) -> tuple[Any, Any]:
-            leaves = tf.nest.flatten(element)
-            return tuple(leaves), tuple(tf.shape(leaf) for leaf in leaves)
-
-        return dataset.map(flat).padded_batch(most)
-
     def _step(
-        self, tensors: Any, sizes: Any, i: tf.Tensor, state: list[Any], around: dict
+        self, piece: Any, i: tf.Tensor, state: list[Any], around: dict[str, Any]
     ) -> list[tf.Tensor]:
-        specs = tf.nest.flatten(self._spec)
-        leaves = [
-            _cut(padded[i], size[i], spec.shape)
-            for padded, size, spec in zip(tensors, sizes, specs)
-        ]
-        nested = tf.nest.pack_sequence_as(self._spec, leaves)
+        nested = tf.nest.pack_sequence_as(self._spec, cut(piece, i, self._spec))
         element = to_leaves(from_nest(nested, self._element), self._element)
         return declared(emit_local(self._op.step, [*state, *element], around), state)
 
@@ -156,23 +139,6 @@ def drained_loop(op: Reduce, types: dict[str, Any]) -> DrainedLoop | None:
 
 def _spec(type_: TensorType) -> tf.TensorSpec:
     return tf.TensorSpec(type_.shape, type_.dtype)
-
-
-def _cut(padded: tf.Tensor, size: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """An element at its true shape; what the type knows of it is static."""
-    if shape.is_fully_defined():
-        return tf.ensure_shape(padded, shape)
-    if all(dim is not None for dim in shape[1:]):
-        return tf.ensure_shape(padded[: size[0]], shape)
-    return tf.ensure_shape(tf.slice(padded, [0] * shape.rank, size), shape)
-
-
-def _element_bytes(spec: Any) -> int:
-    def size(s: tf.TensorSpec) -> int:
-        dims = [_ASSUMED_SIZE if dim is None else dim for dim in s.shape]
-        return int(np.prod(dims)) * max(s.dtype.size, 1)
-
-    return max(1, sum(size(s) for s in tf.nest.flatten(spec)))
 
 
 def declared(tensors: list[tf.Tensor], like: list[tf.Tensor]) -> list[tf.Tensor]:
