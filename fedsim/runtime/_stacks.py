@@ -129,8 +129,8 @@ class Drained:
 
     def part(self, clients: range, batch_size: int) -> Drained:
         """The elements of some of the clients, by their place here, padded no further."""
-        starts = np.cumsum([0, *self.numbers])
-        start, stop = starts[clients.start], starts[clients.stop]
+        start = sum(self.numbers[: clients.start])
+        stop = start + sum(self.numbers[clients.start : clients.stop])
         filler = rounded_up(stop - start) - (stop - start)
         sizes = self.sizes[start:stop]
         longest = max(sizes.max(initial=0), batch_size)
