@@ -250,9 +250,9 @@ def _sequence(value: Any, type_: SequenceType, path: str) -> Any:
             f"`{type(value).__name__}`: {_short(value)}.\n"
             "Pass a tf.data.Dataset, a client's dataset, or a list of elements."
         )
-    if isinstance(value, ClientDataset):
-        if _known_to_fit.get(value.pipeline) is type_:
-            return value
+    kind = value.pipeline if isinstance(value, ClientDataset) else value
+    if _known_to_fit.get(kind) is type_:
+        return value
     found = infer_unplaced_type(value)
     if not type_.is_assignable_from(_in_order_of(type_, found)):
         raise TypeError(
@@ -261,12 +261,11 @@ def _sequence(value: Any, type_: SequenceType, path: str) -> Any:
                 found, type_, TypeRelation.ASSIGNABLE, second_is_expected=True
             )
         )
-    if isinstance(value, ClientDataset):
-        _known_to_fit[value.pipeline] = type_
+    _known_to_fit[kind] = type_
     return value
 
 
-# What a recorded pipeline was last found to fit: all clients' datasets share one.
+# What a dataset was last found to fit; recorded pipelines are shared by all clients.
 _known_to_fit: weakref.WeakKeyDictionary[Any, SequenceType] = (
     weakref.WeakKeyDictionary()
 )
@@ -306,9 +305,18 @@ def to_dataset(value: Any, type_: SequenceType) -> tf.data.Dataset:
         return _dataset_of(value.items, type_.element, spec)
     if not isinstance(value, tf.data.Dataset):
         value = value.to_tf()
-    if _containers(infer_unplaced_type(value).element) == _containers(type_.element):
-        return value
-    return value.map(lambda *element: _repacked(element, type_.element))
+    if _has_containers_of.get(value) is not type_:
+        found = infer_unplaced_type(value).element
+        if _containers(found) != _containers(type_.element):
+            return value.map(lambda *element: _repacked(element, type_.element))
+        _has_containers_of[value] = type_
+    return value
+
+
+# Of which type a dataset was last found to have the containers.
+_has_containers_of: weakref.WeakKeyDictionary[Any, SequenceType] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _containers(type_: Type) -> Any:
