@@ -14,6 +14,7 @@ from fedcore.computation import ConcreteComputation, pack_args
 from fedcore.context import get_context_stack
 from fedcore.types import CLIENTS, FederatedType, SequenceType, StructType, Type
 from fedsim._debug import DebugContext, PythonReference
+from fedsim._traced import traced
 from fedsim.runtime._context import number_of_clients
 from fedsim.runtime._reference import _arguments
 from fedsim.runtime._seeds import fold
@@ -230,14 +231,9 @@ def record(
     Raises:
         TypeError: If `computation` is not a traced computation.
     """
-    if not isinstance(computation, ConcreteComputation):
-        raise TypeError(
-            f"`record` needs a traced computation, found "
-            f"`{type(computation).__name__}`.\n"
-            "Declare the types of its parameters in the decorator."
-        )
     chosen = None if clients is None else frozenset(clients)
-    return Recording(computation, chosen, seed, default_num_clients)
+    comp = traced("record", computation)
+    return Recording(comp, chosen, seed, default_num_clients)
 
 
 def _debugging() -> bool:

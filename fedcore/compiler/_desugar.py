@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import attrs
+
 from fedcore import ir
 from fedcore.federated import body_of
 
@@ -23,10 +25,22 @@ def _desugar(tree: ir.Node, keep: frozenset[str], fresh: Callable[[], str]) -> i
             body = _body(node)
             if body is not None:
                 # Used in several places, a body binds names of its own in each.
-                return _desugar(ir.renamed(body, fresh), keep, fresh)
+                body = _from(ir.renamed(body, fresh), node.origin or node.uri)
+                return _desugar(body, keep, fresh)
         return node
 
     return ir.rewrite(tree, rule)
+
+
+def _from(body: ir.Node, origin: str) -> ir.Node:
+    """`body` with the name of what it is the body of in its operators."""
+
+    def rule(node: ir.Node) -> ir.Node:
+        if isinstance(node, ir.Intrinsic):
+            return attrs.evolve(node, origin=origin)
+        return node
+
+    return ir.rewrite(body, rule)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -87,6 +87,7 @@ class _Line:
     ops: list[Op] = attrs.field(factory=list)
     clients: bool = False
     operator: str = "computation"
+    origin: str = ""  # of the intrinsic being applied
 
     # --- Names ----------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class _Line:
 
     def at(self, clients: bool, operator: str) -> _Line:
         """The same line, writing at another place, under a federated operator."""
-        return attrs.evolve(self, clients=clients, operator=operator)
+        return attrs.evolve(self, clients=clients, operator=self.origin or operator)
 
     # --- Evaluation -----------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class _Line:
                 operator = _OPERATORS.get(uri)
                 if operator is None:
                     raise TypeError(f"The compiler has no line for `{uri}`: {type_}.")
-                return operator(self, type_, argument)
+                return operator(attrs.evolve(self, origin=node.origin), type_, argument)
         raise TypeError(f"The compiler cannot call `{node}`.")
 
     def outputs(self, type_: Type) -> tuple[Value, tuple[str, ...]]:

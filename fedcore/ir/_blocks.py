@@ -175,10 +175,15 @@ class Block(Node):
 
 @attrs.frozen(str=False, slots=False, cache_hash=True)
 class Intrinsic(Node):
-    """An operator of the language, at one type; `uri` names its table entry."""
+    """An operator of the language, at one type; `uri` names its table entry.
+
+    `origin` is the operator that the compiler said in terms of this one, if there is
+    one: it is for people, and is neither compared nor written.
+    """
 
     uri: str
     type: Type
+    origin: str = attrs.field(default="", eq=False, kw_only=True)
 
 
 @attrs.frozen(str=False, slots=False, cache_hash=True)
