@@ -198,7 +198,6 @@ def test_explain_takes_types_for_arguments():
     with pytest.raises(TypeError, match=r"`float32\[5,2\]` is not assignable"):
         fedsim.explain(shifted, tf.TensorSpec([5, 2]), sizes[1], clients=3)
     with pytest.raises(TypeError, match="needs types of the shape of"):
-    with pytest.raises(TypeError, match="needs types of the shape of"):
         fedsim.explain(shifted, fedcore.to_type([tf.float32]))
     with pytest.raises(TypeError, match="needs values for all arguments, or types"):
         fedsim.explain(shifted, sizes[0], [1.0])
