@@ -21,10 +21,25 @@ hypothesis.settings.load_profile("repository")
 
 def pytest_addoption(parser):
     parser.addoption(
+        "--runtime",
+        choices=["fused", "reference"],
+        default="fused",
+        help="what runs computations where a test sets no context of its own",
+    )
+    parser.addoption(
         "--update-goldens",
         action="store_true",
         help="write the text goldens anew instead of comparing with them",
     )
+
+
+def pytest_configure(config):
+    """The reference runtime as the default: `pytest --runtime=reference`."""
+    if config.getoption("--runtime") == "reference":
+        import fedcore
+        import fedsim
+
+        fedcore.context.set_default_context(fedsim.reference_context())
 
 
 @pytest.fixture

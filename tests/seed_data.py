@@ -10,3 +10,10 @@ def load_data():
     if folder:
         return emnist.load_data(cache_dir=folder)
     return emnist.load_synthetic(num_writers=12)
+
+
+# The two roads of a client's data: each function takes `ClientData` and an id.
+ROADS = {
+    "tf.data": lambda data, client_id: data.create_tf_dataset_for_client(client_id),
+    "columnar": lambda data, client_id: data.client(client_id),
+}

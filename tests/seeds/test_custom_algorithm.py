@@ -32,13 +32,11 @@ def preprocess(dataset):
     return dataset.batch(BATCH_SIZE).map(batch_format_fn)
 
 
-@pytest.fixture(scope="module")
-def federated_train_data(emnist):
+@pytest.fixture(scope="module", params=seed_data.ROADS.values(), ids=seed_data.ROADS)
+def federated_train_data(emnist, request):
     emnist_train, _ = emnist
     client_ids = sorted(emnist_train.client_ids)[:NUM_CLIENTS]
-    return [
-        preprocess(emnist_train.create_tf_dataset_for_client(x)) for x in client_ids
-    ]
+    return [preprocess(request.param(emnist_train, x)) for x in client_ids]
 
 
 def create_keras_model():

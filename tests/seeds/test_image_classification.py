@@ -47,15 +47,15 @@ def preprocess(dataset):
     )
 
 
-def make_federated_data(client_data, client_ids):
-    return [preprocess(client_data.create_tf_dataset_for_client(x)) for x in client_ids]
+def make_federated_data(client_data, client_ids, road=seed_data.ROADS["tf.data"]):
+    return [preprocess(road(client_data, x)) for x in client_ids]
 
 
-@pytest.fixture(scope="module")
-def federated_train_data(emnist):
+@pytest.fixture(scope="module", params=seed_data.ROADS.values(), ids=seed_data.ROADS)
+def federated_train_data(emnist, request):
     emnist_train, _ = emnist
     sample_clients = emnist_train.client_ids[0:NUM_CLIENTS]
-    return make_federated_data(emnist_train, sample_clients)
+    return make_federated_data(emnist_train, sample_clients, request.param)
 
 
 def create_keras_model():

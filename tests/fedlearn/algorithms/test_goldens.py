@@ -7,6 +7,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+import seed_data
 import tensorflow as tf
 
 import fedlearn
@@ -38,13 +39,11 @@ def preprocess(dataset, epochs=_EPOCHS):
     return dataset.repeat(epochs).batch(20).map(flatten)
 
 
-@pytest.fixture(scope="module")
-def train_data(emnist_data, goldens):
+@pytest.fixture(scope="module", params=seed_data.ROADS.values(), ids=seed_data.ROADS)
+def train_data(emnist_data, goldens, request):
     train, _ = emnist_data
     assert sorted(train.client_ids)[:10] == goldens["client_ids"]
-    return [
-        preprocess(train.create_tf_dataset_for_client(c)) for c in goldens["client_ids"]
-    ]
+    return [preprocess(request.param(train, c)) for c in goldens["client_ids"]]
 
 
 def model_fn():
