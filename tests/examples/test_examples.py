@@ -55,3 +55,30 @@ def test_custom_algorithm(tmp_path):
 def test_a_flag_out_of_range_is_refused_with_its_name(tmp_path):
     with pytest.raises(AssertionError, match="rounds"):
         run("emnist_fedavg.py", tmp_path, "--rounds=0")
+
+
+@pytest.mark.slow
+def test_scaffold_is_ahead_of_fedavg_where_clients_differ(tmp_path):
+    flags = ["--rounds=12", "--writers=30", "--clients=20"]
+    out = run("emnist_scaffold.py", tmp_path, *flags)
+    ((fed_avg, scaffold),) = re.findall(r"round  12  FedAvg (\S+)  SCAFFOLD (\S+)", out)
+    assert float(scaffold) > max(0.6, float(fed_avg))
+    assert (tmp_path / "scaffold.png").exists()
+    assert len(list((tmp_path / "control_variates").glob("client-*"))) > 10
+    # The same seed gives the same run, though an earlier one has left its states.
+    again = run("emnist_scaffold.py", tmp_path, *flags)
+    assert re.findall(r"round .*", again) == re.findall(r"round .*", out)
+
+
+@pytest.mark.slow
+def test_personalization_helps_those_whom_one_model_does_not_fit(tmp_path):
+    flags = ["--rounds=30", "--writers=30"]
+    out = run("emnist_personalization.py", tmp_path, *flags)
+    means = re.findall(
+        r"(\d+) with .*: baseline_metrics (\S+), fine-tuned (\S+), Ditto (\S+)", out
+    )
+    assert [int(group[0]) for group in means] == [20, 10]
+    server, tuned, ditto = map(float, means[1][1:])  # white ink
+    assert server < tuned
+    assert server < ditto
+    assert (tmp_path / "personalization.png").exists()
