@@ -82,3 +82,16 @@ def test_personalization_helps_those_whom_one_model_does_not_fit(tmp_path):
     assert server < tuned
     assert server < ditto
     assert (tmp_path / "personalization.png").exists()
+
+
+@pytest.mark.slow
+def test_custom_algorithm_clips_and_lets_the_rate_decay(tmp_path):
+    def losses(*flags):
+        out = run("emnist_custom_algorithm.py", tmp_path, "--rounds=5", *flags)
+        assert "learning_rate=float32>@SERVER" in out
+        return [float(x) for x in re.findall(r"loss ([0-9.]+)", out)]
+
+    first, plain = losses()
+    # With a rate that vanishes after the first round, or steps of length nearly 0.
+    assert plain < losses("--learning_rate_decay=1e-6")[1] < first
+    assert losses("--clip_norm=1e-6")[1] == pytest.approx(first, abs=1e-3)
