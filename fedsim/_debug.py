@@ -20,6 +20,7 @@ from fedcore import ir, structure
 from fedcore.context import ContextError, SyncContext
 from fedcore.tensorflow._python import Python
 from fedcore.types import FunctionType, SequenceType, StructType, Type
+from fedsim._ordered import ordered, restart
 from fedsim.runtime import ClientError, ReferenceContext
 from fedsim.runtime._reference import Reference
 from fedsim.runtime._seeds import fold
@@ -95,6 +96,19 @@ class PythonReference(Reference):
     def __init__(self, name: str, clients: int, seed: int, *, eager: bool = True):
         super().__init__(name, clients, seed)
         self.eager = eager
+
+    def run(self, function: ir.Node, argument: Any) -> Any:
+        """As `Reference.run`; clients' datasets are shuffled by the call's seed."""
+        if isinstance(function.type, FunctionType) and argument is not None:
+            argument = ordered(argument, function.type.parameter, self._seed)
+        return super().run(function, argument)
+
+    def _federated_map(self, type_: FunctionType, fn: Any, value: Placed) -> Placed:
+        def from_the_first_pass(argument: Any) -> Any:
+            restart(argument)
+            return fn(argument)
+
+        return super()._federated_map(type_, from_the_first_pass, value)
 
     def _evaluate(self, node: ir.Node, env: dict[str, Any]) -> Any:
         run = super()._evaluate(node, env)

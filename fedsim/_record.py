@@ -14,6 +14,7 @@ from fedcore.computation import ConcreteComputation, pack_args
 from fedcore.context import get_context_stack
 from fedcore.types import CLIENTS, FederatedType, SequenceType, StructType, Type
 from fedsim._debug import DebugContext, PythonReference
+from fedsim._ordered import restart
 from fedsim._traced import traced
 from fedsim.runtime._context import number_of_clients
 from fedsim.runtime._reference import _arguments
@@ -279,6 +280,7 @@ class _Tapped(PythonReference):
 
         def kept(client: int, output: Any, error: Exception | None) -> Step:
             given = None if value is None else value.at(client)
+            restart(given)
             return Step(
                 client,
                 uri,
@@ -308,6 +310,7 @@ class _Tapped(PythonReference):
 
     def _again(self, fn: Callable[[Any], Any], value: Any, client: int) -> Any:
         before, self._place = self._place, client
+        restart(value)
         try:
             return fn(value)
         finally:

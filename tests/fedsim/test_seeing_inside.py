@@ -2,6 +2,7 @@
 
 import collections
 import json
+import sys
 
 import keras
 import numpy as np
@@ -314,6 +315,134 @@ def test_debug_goes_into_functions_and_computations_inside():
     assert [int(value) for value in values] == [3, 4]
 
 
+def test_debug_stops_at_breakpoints(monkeypatch):
+    stopped = []
+
+    def look():
+        frame = sys._getframe(1)
+        stopped.append((frame.f_code.co_name, frame.f_locals["doubled"]))
+
+    monkeypatch.setattr(sys, "breakpointhook", look)
+
+    @fedcore.tf_computation(tf.float32)
+    def twice(x):
+        doubled = 2 * x
+        breakpoint()
+        return doubled
+
+    run = fedcore.federated_computation(
+        lambda xs: fedcore.federated_map(twice, xs), fedcore.type_at_clients(tf.float32)
+    )
+    stopped.clear()  # it stops once when it is traced, too
+    with fedsim.debug():
+        assert run([1.0, 2.0]) == [2.0, 4.0]
+    assert [(name, float(x.numpy())) for name, x in stopped] == [
+        ("twice", 2.0),
+        ("twice", 4.0),
+    ]
+
+
+def test_debug_nests_and_restores_what_was_before(monkeypatch):
+    eager = tf.config.functions_run_eagerly
+    with fedsim.debug():
+        with pytest.raises(KeyError), fedsim.debug():
+            raise KeyError("x")
+        assert eager()
+        assert a_round(CLIENTS, 1.0)[0] == 21.0
+    assert not eager()
+    tf.config.run_functions_eagerly(True)
+    try:
+        with fedsim.debug():
+            pass
+        assert eager()
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def test_debug_runs_models_with_optimizers_and_metrics():
+    seen_losses = []
+
+    @fedcore.tf_computation(fedcore.TensorType(tf.float32, [None, 2]))
+    def one_step(x):
+        model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+        optimizer, mean = keras.optimizers.SGD(0.1), keras.metrics.Mean()
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model(x, training=True) ** 2)
+        mean.update_state(loss)
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        if tf.executing_eagerly():
+            seen_losses.append(loss.numpy())
+        return mean.result(), [v.value for v in variables]
+
+    with fedsim.debug(seed=1):
+        mean, weights = one_step(np.ones([3, 2], np.float32))
+    assert seen_losses == [pytest.approx(mean)]
+    assert [w.shape for w in weights] == [(2, 1), (1,)]
+
+
+class HandWritten(fedlearn.Model):
+    """A line through the origin; it keeps what its loss was, to be looked at."""
+
+    losses: list = []
+
+    def __init__(self):
+        self.slope = tf.Variable(tf.zeros([1, 1]))
+        self.batches = tf.Variable(0.0, trainable=False)
+
+    trainable_variables = property(lambda self: [self.slope])
+    non_trainable_variables = property(lambda self: [])
+    local_variables = property(lambda self: [self.batches])
+    input_spec = property(
+        lambda self: collections.OrderedDict(
+            x=tf.TensorSpec([None, 1]), y=tf.TensorSpec([None, 1])
+        )
+    )
+
+    @tf.function
+    def predict_on_batch(self, batch_input, training=True):
+        return batch_input @ self.slope
+
+    @tf.function
+    def forward_pass(self, batch_input, training=True):
+        predictions = self.predict_on_batch(batch_input["x"])
+        loss = tf.reduce_mean((predictions - batch_input["y"]) ** 2)
+        self.batches.assign_add(1.0)
+        if tf.executing_eagerly():
+            self.losses.append(float(loss.numpy()))
+        return fedlearn.BatchOutput(loss, predictions, tf.shape(batch_input["x"])[0])
+
+    @tf.function
+    def report_local_unfinalized_metrics(self):
+        return collections.OrderedDict(batches=[self.batches.read_value()])
+
+    def metric_finalizers(self):
+        return collections.OrderedDict(batches=lambda values: values[0])
+
+    def reset_metrics(self):
+        self.batches.assign(0.0)
+
+
+def test_debug_goes_into_a_model_of_the_users_own():
+    process = fedlearn.algorithms.build_weighted_fed_avg(
+        HandWritten, client_optimizer_fn=lambda: keras.optimizers.SGD(0.1)
+    )
+    batch = collections.OrderedDict(
+        x=np.ones([2, 1], np.float32), y=np.ones([2, 1], np.float32)
+    )
+    data = [[batch, batch], [batch]]
+    fast = process.next(process.initialize(), data)
+    HandWritten.losses.clear()
+    with fedsim.debug():
+        slow = process.next(process.initialize(), data)
+    assert HandWritten.losses == pytest.approx([1.0, 0.64, 1.0])
+    for a, b in zip(
+        fast.state.global_model_weights.trainable,
+        slow.state.global_model_weights.trainable,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_debug_shows_the_users_own_line():
     with fedsim.debug(), pytest.raises(fedsim.runtime.ClientError) as caught:
         a_round([[1.0], [99.0, 2.0]], 1.0)
@@ -377,6 +506,122 @@ def test_replay_of_a_client_gives_the_same_bits():
     assert len(np.unique(drawn[0])) == 2  # dropped, or not
     for old, new in zip(before, after):
         np.testing.assert_array_equal(old.output, new.output)
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    """A process with dropout, over datasets that are shuffled without a seed."""
+    train, _ = fedsim.datasets.emnist.load_synthetic(num_writers=3)
+
+    def preprocess(dataset):
+        def flatten(batch):
+            return collections.OrderedDict(
+                x=tf.reshape(batch["pixels"], [-1, 784]),
+                y=tf.reshape(batch["label"], [-1, 1]),
+            )
+
+        return dataset.shuffle(100).repeat(2).batch(20).map(flatten)
+
+    cohort = train.preprocess(preprocess).clients(train.client_ids)
+
+    def model_fn():
+        layers = [
+            keras.layers.Input((784,)),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(10, "softmax"),
+        ]
+        return fedlearn.models.from_keras_model(
+            keras.Sequential(layers),
+            input_spec=cohort[0].element_spec,
+            loss=keras.losses.SparseCategoricalCrossentropy(),
+        )
+
+    process = fedlearn.algorithms.build_weighted_fed_avg(
+        model_fn, client_optimizer_fn=lambda: keras.optimizers.SGD(0.002)
+    )
+    with fedcore.context.use(fedsim.local_context(seed=1)):
+        return process, process.initialize(), cohort
+
+
+def assert_same_bits(some, others):
+    for a, b in zip(tf.nest.flatten(some), tf.nest.flatten(others), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_replay_repeats_shuffles_and_dropout(drawing):
+    process, state, cohort = drawing
+    recording = fedsim.record(process.next, clients=[0, 2], seed=7)
+    recording(state, cohort)
+    before = recording.client(2)[0].output
+    assert_same_bits(before, recording.replay(2)[0].output)
+    alone = fedsim.record(process.next, clients=[2], seed=7)
+    alone(state, cohort)
+    assert_same_bits(before, alone.client(2)[0].output)
+    other = fedsim.record(process.next, clients=[2], seed=8)
+    other(state, cohort)
+    with pytest.raises(AssertionError):
+        assert_same_bits(before, other.client(2)[0].output)
+
+
+def test_a_recorded_call_is_the_fast_runtimes_of_that_seed(drawing):
+    process, state, cohort = drawing
+    recorded = fedsim.record(process.next, clients=[], seed=7)(state, cohort)
+    with fedcore.context.use(fedsim.local_context(seed=7)):
+        fast = process.next(state, cohort)
+    for a, b in zip(
+        recorded.state.global_model_weights.trainable,
+        fast.state.global_model_weights.trainable,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    for name, value in recorded.metrics["client_work"]["train"].items():
+        np.testing.assert_allclose(
+            value, fast.metrics["client_work"]["train"][name], rtol=1e-5
+        )
+
+
+@fedcore.tf_computation(fedcore.SequenceType(tf.float32))
+def in_what_order(xs):
+    total, weight = 0.0, 1.0
+    for x in xs:
+        total, weight = total + weight * x, weight + 1.0
+    return total
+
+
+@fedcore.federated_computation(DATA)
+def two_passes(data):
+    return (
+        fedcore.federated_map(in_what_order, data),
+        fedcore.federated_map(in_what_order, data),
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda d: d.shuffle(50).map(lambda e: tf.cast(e["label"], tf.float32)),
+        lambda d: d.map(lambda e: tf.cast(e["label"], tf.float32)).shuffle(50),
+        lambda d: (
+            d.map(lambda e: tf.cast(e["label"], tf.float32))
+            .shuffle(50)
+            .batch(3, drop_remainder=True)
+            .map(tf.reduce_sum)
+        ),
+    ],
+    ids=["rows", "mapped rows", "batches"],
+)
+def test_each_map_sees_a_clients_dataset_from_its_first_pass(form):
+    train, _ = fedsim.datasets.emnist.load_synthetic(num_writers=2)
+    data = [form(client) for client in train.clients(train.client_ids)]
+    recording = fedsim.record(two_passes, seed=3)
+    first, second = recording(data)
+    assert first == second
+    with fedsim.debug(seed=3):
+        assert two_passes(data)[0] == pytest.approx(first)
+    for client in (0, 1):
+        seen = recording.client(client)[0].input
+        weighted = sum(i * x for i, x in enumerate(seen.as_numpy_iterator(), 1))
+        assert float(weighted) == pytest.approx(float(first[client]))
+        assert recording.replay(client)[0].output == first[client]
 
 
 def test_replay_in_debug_mode_runs_python():
