@@ -17,18 +17,14 @@ import tensorflow as tf
 from fedcore.compiler import ClientStep, Reduce
 from fedcore.types import Type
 from fedsim.datasets.client_dataset import ClientDataset, plan_many
-from fedsim.runtime._kernel import (
-    DYNAMIC,
-    EXACT,
-    MASKED,
-    padded_starts,
-    rounded_up,
-)
+from fedsim.runtime._kernel import DYNAMIC, EXACT, MASKED, padded_starts
 from fedsim.runtime._leaves import to_leaves
 from fedsim.runtime._seeds import fold
 from fedsim.runtime._values import from_nest
 from fedsim.runtime._workers import Clients
 from fedsim.runtime._xla import dynamic_length
+
+_LEAST_POWER = 4  # of 4: 256 elements
 
 
 @attrs.frozen(eq=False)
@@ -91,7 +87,7 @@ class RowsPass:
     def given(self, clients: Clients, task: range, capacity: int) -> Any:
         """What a program for up to `capacity` clients is given for a task."""
         plan = self._plan(clients, task)
-        padded = rounded_up(len(plan.rows)) - len(plan.rows)
+        padded = _table_length(len(plan.rows)) - len(plan.rows)
         return (
             self.dataset.columns.tensors(),
             np.pad(plan.rows, [(0, padded), (0, 0)], constant_values=-1),
@@ -108,6 +104,12 @@ class RowsPass:
         datasets = [clients.values[self.name][client] for client in task]
         seeds = [fold(clients.seed, client) for client in task]
         return plan_many(datasets, seeds, self.iteration)
+
+
+def _table_length(length: int) -> int:
+    """Far apart, for XLA compiles each anew; what fills a table up costs next to nothing."""
+    steps = max(0, -(-max(length - 1, 0).bit_length() // 2) - _LEAST_POWER)
+    return 4 ** (steps + _LEAST_POWER)
 
 
 def rows_passes(
