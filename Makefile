@@ -10,7 +10,7 @@ export FEDSIM_TEST_DATA ?= $(abspath ../shared/data)
 endif
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-fast lint setup clean
+.PHONY: demo test test-fast lint benchmark setup clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/emnist_fedavg.py $(if $(FEDSIM_TEST_DATA),--data_dir=$(FEDSIM_TEST_DATA)) --output_dir=demo_output
@@ -20,6 +20,11 @@ test: lint
 
 test-fast: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist=loadfile -m "not slow"
+
+# Beside other frameworks where FEDSIM_BENCH_TFF087, FEDSIM_BENCH_FEDJAX and
+# FEDSIM_BENCH_PFL name interpreters that have them.
+benchmark: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.rounds
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
