@@ -19,7 +19,7 @@ from fedcore.computation import Computation
 from fedcore.federated import federated_computation, sequence_reduce
 from fedcore.tensorflow import tf_computation
 from fedcore.tensorflow._masked import MASK_TYPE, attach_masked
-from fedcore.types import SequenceType, Type, to_type
+from fedcore.types import SequenceType, Type, to_type, type_to_tf_tensor_specs
 from fedlearn.models import BatchOutput, Model, ModelWeights, weights_type_from_model
 from fedlearn.models._pure import PureModel, pure_model
 
@@ -48,6 +48,12 @@ class Learner:
     constraints: tuple[Callable[[tf.Tensor], tf.Tensor] | None, ...]
 
     @property
+    def trainable_specs(self) -> list[tf.TensorSpec]:
+        """The trainable weights as an optimizer's `initialize` takes them, flat."""
+        weights: Any = self.weights_type
+        return tf.nest.flatten(type_to_tf_tensor_specs(weights.trainable))
+
+    @property
     def initial_weights(self) -> Computation:
         """`( -> W)`: the model's initial weights, drawn anew on each run."""
         if self.pure is not None:
@@ -61,6 +67,9 @@ def learner(model_fn: Any) -> Learner:
     Args:
         model_fn: A function without arguments that returns a `Model`, or a
             `FunctionalModel`.
+
+    Returns:
+        A `Learner`: the model with its types.
 
     Raises:
         TypeError: If it is neither.
@@ -119,8 +128,11 @@ def client_pass(
 ) -> Computation:
     """A client's pass over its data, as a computation `(<start,D*> -> result)`.
 
+    Begin, a step for each batch, finish. All functions are traced, and take and return
+    structures of tensors.
+
     Args:
-        model: The model.
+        model: The model, as `learner` gives it.
         start_type: The type of what the server sends the client.
         weights_of: `start -> ModelWeights` that the client starts from.
         begin: `start -> extra`: the state besides the model's own, such as an

@@ -143,7 +143,20 @@ class _WithHparams(Optimizer):
 
 
 def client_optimizer(model: Learner, optimizer: Any) -> Optimizer:
-    """A client's optimizer, with the constraints that the model's variables carry."""
+    """A client's optimizer as pure functions, however it was given.
+
+    Args:
+        model: The model, as `learner` gives it; a Keras optimizer keeps the constraints
+            that its variables carry.
+        optimizer: An optimizer of `fedlearn.optimizers`, or a function without arguments
+            that makes one or a Keras optimizer.
+
+    Returns:
+        A `fedlearn.optimizers.Optimizer`.
+
+    Raises:
+        TypeError: If `optimizer` is something else.
+    """
     specs = trainable_specs(model.weights_type)
     return resolve_optimizer(optimizer, specs, model.constraints)
 
@@ -164,6 +177,9 @@ def local_training(
         client_weighting: As for `build_model_delta_client_work`.
         correct: `start, trainable, gradients -> gradients`: what an algorithm adds to the
             gradients, all flat lists of tensors; nothing if None.
+
+    Returns:
+        The computation, local to a client, for example for `stateless_client_work`.
     """
     specs = trainable_specs(model.weights_type)
 
@@ -233,13 +249,29 @@ def dense_gradients(gradients: Any, trainable: Any) -> list[tf.Tensor]:
 
 
 def model_delta(start: Any, trained: Any) -> Any:
-    """Δ = w − w_client, structured as the weights of `start`."""
+    """Δ = w − w_client, the update that a server's optimizer takes for a gradient.
+
+    Args:
+        start: The weights w that the client started from, in any structure.
+        trained: The weights that it ended with.
+
+    Returns:
+        Δ, structured as `start`.
+    """
     pairs = zip(tf.nest.flatten(start), tf.nest.flatten(trained))
     return tf.nest.pack_sequence_as(start, [before - after for before, after in pairs])
 
 
 def client_result(update: Any, weight: tf.Tensor) -> ClientResult:
-    """A client's update, or 0 with weight 0 if the update is not finite."""
+    """A client's update, or 0 with weight 0 if the update is not finite.
+
+    Args:
+        update: A structure of tensors.
+        weight: How much the client counts, float32[].
+
+    Returns:
+        A `ClientResult`.
+    """
     update, non_finite = zero_if_any_non_finite(update)
     return ClientResult(update, tf.where(non_finite, 0.0, weight))
 
@@ -252,14 +284,17 @@ def training_metrics(aggregate: Computation, metrics: Any) -> Any:
 def stateless_client_work(
     model: Learner,
     work: Computation,
-    metrics_aggregator: Callable[..., Computation] | None,
+    metrics_aggregator: Callable[..., Computation] | None = None,
 ) -> ClientWorkProcess:
     """The process that runs `work` on each client and aggregates its metrics.
 
     Args:
-        model: The model.
+        model: The model, as `learner` gives it.
         work: `(<<weights=W>,D*> -> <ClientResult,unfinalized metrics>)`.
         metrics_aggregator: As for `build_model_delta_client_work`.
+
+    Returns:
+        A process without state that measures `<train=...>@SERVER`.
     """
     aggregate = (metrics_aggregator or sum_then_finalize)(
         model.metric_finalizers, model.metrics_type
