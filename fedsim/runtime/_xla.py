@@ -170,9 +170,14 @@ FINE_AT_ANY_LENGTH = FINE - frozenset(
 )
 
 
+# Where there are others, these say less of why a program is not compiled.
+_STATE = frozenset(["AssignVariableOp", "ReadVariableOp", "VarHandleOp"])
+
+
 def unfit(ops: Iterable[str], fine: frozenset[str] = FINE) -> str | None:
-    """The first operation, by name, that keeps a program from XLA; None if none does."""
-    return min((op for op in ops if op not in fine), default=None)
+    """An operation that keeps a program from XLA, the first by name; None if none does."""
+    wrong = {op for op in ops if op not in fine}
+    return min(wrong - _STATE or wrong, default=None)
 
 
 def dynamic_length(tensor: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
