@@ -24,6 +24,16 @@ def labels_of(batch: Any) -> Any:
     return batch["y"] if isinstance(batch, Mapping) else batch[1]
 
 
+def predictions_of(keras_model: Any, inputs: Any, training: bool) -> Any:
+    """What a Keras model predicts, as values that do not show where they come from.
+
+    Else Keras's cross-entropies would find the logits behind a last softmax or sigmoid and
+    use them instead. TFF's models hide them, and where a probability is 0 or 1 in float32,
+    loss and gradient differ: only this way results agree.
+    """
+    return tf.nest.map_structure(tf.identity, keras_model(inputs, training=training))
+
+
 def checked_input_spec(function: str, input_spec: Any) -> Any:
     """`input_spec` as a structure of specs with exactly inputs and labels.
 

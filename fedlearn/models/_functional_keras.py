@@ -12,7 +12,7 @@ import tensorflow as tf
 from fedlearn.metrics._counters import num_rows
 from fedlearn.metrics._fresh import apart
 from fedlearn.metrics._keras_versions import check_not_keras_2, is_metric, is_model
-from fedlearn.models._batch import inputs_of, labels_of
+from fedlearn.models._batch import inputs_of, labels_of, predictions_of
 from fedlearn.models._functional import (
     FunctionalModel,
     KerasFunctionalModelError,
@@ -39,7 +39,7 @@ class KerasFunctionalModel(FunctionalModel):
         """The forward pass with the local state as argument and result."""
 
         def run() -> BatchOutput:
-            predictions = self.keras_model(inputs_of(batch), training=training)
+            predictions = predictions_of(self.keras_model, inputs_of(batch), training)
             loss = self.loss_fn(labels_of(batch), predictions)
             return BatchOutput(loss, predictions, num_rows(labels_of(batch)))
 
@@ -93,7 +93,7 @@ def functional_model_from_keras(
     def predict(model_weights: Any, x: Any, training: bool = True) -> Any:
         trainable, non_trainable = model_weights
         predictions, _, _ = state.call(
-            lambda: keras_model(x, training=training),
+            lambda: predictions_of(keras_model, x, training),
             list(trainable),
             list(non_trainable),
             [_drawn(v) for v in state.local],

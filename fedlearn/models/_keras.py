@@ -25,7 +25,12 @@ from fedlearn.metrics._keras_versions import (
     is_metric,
     is_model,
 )
-from fedlearn.models._batch import checked_input_spec, inputs_of, labels_of
+from fedlearn.models._batch import (
+    checked_input_spec,
+    inputs_of,
+    labels_of,
+    predictions_of,
+)
 from fedlearn.models._losses import MeanLoss, Term, loss_terms, total_loss
 from fedlearn.models._model import BatchOutput, Model
 
@@ -43,7 +48,10 @@ def from_keras_model(
 ) -> Model:
     """Wraps a Keras model for the learning algorithms.
 
-    The loss of a batch is that of `loss` plus what the layers add (regularisation). The
+    The loss of a batch is that of `loss` plus what the layers add (regularisation). It is
+    given predictions as they are: Keras does not reach through a last softmax or sigmoid
+    for the logits, so a probability that is 0 or 1 in float32 has no gradient, as in TFF.
+    A model that ends in logits, with a loss `from_logits=True`, has one everywhere. The
     metrics are the given ones, then the mean `loss` over all examples (without
     regularisation), `num_examples` and `num_batches`.
 
@@ -141,11 +149,7 @@ class KerasModel(Model):
         return self._input_spec
 
     def predict_on_batch(self, x: Any, training: bool = True) -> Any:
-        # Without their ops: Keras would look for the logits behind a softmax, and where a
-        # probability is 0 in float32 loss and gradient would be others than TFF's.
-        return tf.nest.map_structure(
-            tf.identity, self.keras_model(x, training=training)
-        )
+        return predictions_of(self.keras_model, x, training)
 
     def forward_pass(self, batch_input: Any, training: bool = True) -> BatchOutput:
         output = self.batch_output(batch_input, training)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from fedlearn.metrics._counters import num_rows
 from fedlearn.metrics._keras_versions import check_not_keras_2, is_model
-from fedlearn.models._batch import checked_input_spec, inputs_of
+from fedlearn.models._batch import checked_input_spec, inputs_of, predictions_of
 from fedlearn.models._keras import check_built
 from fedlearn.models._weights import ModelWeights
 
@@ -303,7 +303,7 @@ class KerasReconstructionModel(ReconstructionModel):
     def forward_pass(self, batch_input: Any, training: bool = True) -> BatchOutput:
         inputs = inputs_of(batch_input)
         labels = batch_input["y" if isinstance(batch_input, Mapping) else 1]
-        predictions = self.keras_model(inputs, training=training)
+        predictions = predictions_of(self.keras_model, inputs, training)
         return BatchOutput(predictions, labels, num_rows(inputs))
 
 

@@ -5,6 +5,7 @@ the Keras that goes with it.
 """
 
 import collections
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,10 @@ SIZES = (7, 4, 0, 2)
 INPUT_SPEC = collections.OrderedDict(
     x=tf.TensorSpec([None, FEATURES], tf.float32),
     y=tf.TensorSpec([None, 1], tf.float32),
+)
+SATURATED_SPEC = collections.OrderedDict(
+    x=tf.TensorSpec([None, FEATURES], tf.float32),
+    y=tf.TensorSpec([None, 1], tf.int32),
 )
 
 
@@ -168,6 +173,114 @@ def processes(learning, keras):
     )
 
 
+def optimizer_processes(learning, keras):
+    """As `processes`: Federated Averaging with each optimizer on clients and server."""
+    build = learning.algorithms.build_weighted_fed_avg
+    own, theirs = learning.optimizers, keras.optimizers
+    model_fn = model_fn_of(learning, keras)
+    makers = collections.OrderedDict(
+        sgd=own.build_sgdm(0.03),
+        sgdm=own.build_sgdm(0.03, 0.9),
+        adagrad=own.build_adagrad(0.05),
+        adam=own.build_adam(0.02),
+        rmsprop=own.build_rmsprop(0.02),
+        yogi=own.build_yogi(0.02),
+        keras_sgd=lambda: theirs.SGD(0.03, momentum=0.9, nesterov=True),
+        keras_adagrad=lambda: theirs.Adagrad(0.05),
+        keras_adam=lambda: theirs.Adam(0.02),
+    )
+    good = [(), (), ()]
+    found = collections.OrderedDict()
+    for name, optimizer in makers.items():
+        found[f"client_{name}"] = (functools.partial(build, model_fn, optimizer), good)
+        found[f"server_{name}"] = (
+            functools.partial(build, model_fn, own.build_sgdm(0.03), optimizer),
+            good,
+        )
+    found["client_scheduled"] = (
+        lambda: build(
+            model_fn,
+            own.schedule_learning_rate(
+                own.build_adam(0.02), lambda step: tf.where(step < 2, 0.05, 0.01)
+            ),
+            own.schedule_learning_rate(
+                own.build_sgdm(1.0, 0.5), lambda step: tf.where(step < 1, 1.0, 0.2)
+            ),
+        ),
+        good,
+    )
+    return found
+
+
+def saturated_model_fn(learning, keras, kind):
+    """A classifier with a softmax, and data that drive probabilities to 0 and 1.
+
+    Where Keras finds the logits behind the softmax, loss and gradients are others.
+    """
+    softmax = {"tf_nn": tf.nn.softmax, "layer": None}.get(kind, "softmax")
+
+    def keras_model():
+        layers = [
+            keras.layers.InputLayer((FEATURES,)),
+            keras.layers.Dense(3, softmax, kernel_initializer="ones"),
+        ]
+        if kind == "layer":
+            layers.append(keras.layers.Softmax())
+        return keras.Sequential(layers)
+
+    loss = keras.losses.SparseCategoricalCrossentropy()
+
+    if kind == "functional":
+        return learning.models.functional_model_from_keras(
+            keras_model(),
+            loss,
+            SATURATED_SPEC,
+            lambda: collections.OrderedDict(
+                loss=keras.metrics.SparseCategoricalCrossentropy()
+            ),
+        )
+    return lambda: learning.from_keras_model(
+        keras_model(), loss=loss, input_spec=SATURATED_SPEC
+    )
+
+
+def saturated_data():
+    draw = np.random.RandomState(3)
+    clients = []
+    for size in (9, 6):
+        x = (40 * draw.normal(size=(size, FEATURES))).astype(np.float32)
+        y = draw.randint(0, 3, size=(size, 1)).astype(np.int32)
+        pairs = collections.OrderedDict(x=x, y=y)
+        clients.append(tf.data.Dataset.from_tensor_slices(pairs).batch(4))
+    return clients
+
+
+def saturated_processes(learning, keras):
+    """By name, the function that builds a process on `saturated_data`."""
+    algorithms, sgdm = learning.algorithms, learning.optimizers.build_sgdm
+    found = collections.OrderedDict()
+    for kind in ("layer", "activation", "tf_nn", "functional"):
+        model_fn = functools.partial(saturated_model_fn, learning, keras, kind)
+        found[f"fed_avg_{kind}"] = functools.partial(
+            _build, algorithms.build_weighted_fed_avg, model_fn, sgdm(1.0), sgdm(1.0)
+        )
+        found[f"fed_eval_{kind}"] = functools.partial(
+            _build, algorithms.build_fed_eval, model_fn
+        )
+    model_fn = functools.partial(saturated_model_fn, learning, keras, "layer")
+    found["fed_sgd"] = functools.partial(
+        _build, algorithms.build_fed_sgd, model_fn, lambda: keras.optimizers.SGD(1.0)
+    )
+    found["mime_lite"] = functools.partial(
+        _build, algorithms.build_weighted_mime_lite, model_fn, sgdm(1.0, 0.9)
+    )
+    return found
+
+
+def _build(build, model_of, *args):
+    return build(model_of(), *args)
+
+
 def flat(value, path=""):
     """The leaves of a structure of numbers by their path, NaN as the word."""
     if hasattr(value, "_asdict"):
@@ -187,11 +300,16 @@ def flat(value, path=""):
 
 def run(build, spoilt_rounds):
     """What a process says of itself and does: types, metrics and weights by round."""
+    return run_on(build, [client_data(spoilt) for spoilt in spoilt_rounds])
+
+
+def run_on(build, rounds_of_data):
+    """As `run`, on any clients' data by round."""
     process = build()
     state = process.initialize()
     rounds = []
-    for spoilt in spoilt_rounds:
-        output = process.next(state, client_data(spoilt))
+    for data in rounds_of_data:
+        output = process.next(state, data)
         state = output.state
         weights = process.get_model_weights(state)
         rounds.append(

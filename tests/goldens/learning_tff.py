@@ -14,6 +14,16 @@ goldens = {}
 for name, (build, spoilt) in learning_cases.processes(tff.learning, tf.keras).items():
     print(name)
     goldens[name] = learning_cases.run(build, spoilt)
+for name, (build, spoilt) in learning_cases.optimizer_processes(
+    tff.learning, tf.keras
+).items():
+    print(name)
+    goldens[name] = learning_cases.run(build, spoilt)
+for name, build in learning_cases.saturated_processes(tff.learning, tf.keras).items():
+    print("saturated", name)
+    goldens[f"saturated_{name}"] = learning_cases.run_on(
+        build, 3 * [learning_cases.saturated_data()]
+    )
 evaluations = learning_cases.evaluations(tff.learning, tf.keras, tff.to_type)
 goldens["evaluations"] = evaluations
 with open("learning_tff_0_40.json", "w") as file:

@@ -173,3 +173,25 @@ def test_bad_numbers_of_a_split(arguments, error):
     (name,) = arguments
     with pytest.raises(error, match=f"`{name}`"):
         reconstruction.build_dataset_split_fn(**arguments)
+
+
+def test_a_loss_does_not_find_the_logits_behind_a_softmax():
+    keras_model = keras.Sequential(
+        [keras.layers.Input((2,)), keras.layers.Dense(2, "softmax")]
+    )
+    spec = (tf.TensorSpec([None, 2]), tf.TensorSpec([None, 1], tf.int32))
+    model = reconstruction.from_keras_model(
+        keras_model, global_layers=keras_model.layers, local_layers=[], input_spec=spec
+    )
+    kernel = np.array([[-500.0, 500.0], [0.0, 0.0]])
+    keras_model.set_weights([kernel, np.zeros(2)])
+    loss = keras.losses.SparseCategoricalCrossentropy()
+
+    @tf.function
+    def loss_of(x, y):
+        output = model.forward_pass((x, y))
+        return loss(output.labels, output.predictions)
+
+    # A probability of 0 counts as 1e-7, as in TFF; of the logits it would be 1000.
+    found = loss_of(tf.constant([[1.0, 0.0]]), tf.constant([[0]]))
+    np.testing.assert_allclose(found, -np.log(1e-7), rtol=1e-3)
