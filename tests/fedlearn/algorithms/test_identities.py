@@ -1,6 +1,7 @@
-"""What algorithms come to in cases that can be said without them."""
+"""Algorithms that come to the same as others, on both roads and both runtimes."""
 
 import collections
+import functools
 
 import keras
 import numpy as np
@@ -10,35 +11,66 @@ from goldens import learning_cases as cases
 
 import fedcore
 import fedlearn
+from fedsim import runtime
+from fedsim.datasets.columnar import Columns
 
 algorithms = fedlearn.algorithms
 sgdm = fedlearn.optimizers.build_sgdm
 MODEL_FN = cases.model_fn_of(fedlearn, keras)
 RATE = 0.05
+UNIFORM = fedlearn.ClientWeighting.UNIFORM
 
 
-def one_batch(clients):
-    """All examples of a client in one batch."""
-    return [
-        tf.data.Dataset.from_tensor_slices(collections.OrderedDict(x=x, y=y)).batch(100)
-        for x, y in clients
-    ]
+def on_tf_data(arrays):
+    return [tf.data.Dataset.from_tensor_slices(features) for features in arrays]
 
 
-def trained(process, data, rounds=2):
-    """The trainable weights after some rounds."""
+def on_columns(arrays):
+    columns = Columns.from_clients((str(k), one) for k, one in enumerate(arrays))
+    return [columns.dataset(client_id) for client_id in columns.client_ids]
+
+
+@pytest.fixture(params=[on_columns, on_tf_data], ids=["columnar", "tf.data"])
+def road(request):
+    """From a list of features to a list of datasets."""
+    return request.param
+
+
+@pytest.fixture(params=["fused", "reference"], autouse=True)
+def context(request):
+    make = {"fused": runtime.local_context, "reference": runtime.reference_context}
+    with fedcore.context.use(make[request.param](seed=4)):
+        yield
+
+
+def clients(road, batch=3, which=slice(None)):
+    """Uneven clients, one of them without data, with last batches that are smaller."""
+    arrays = [collections.OrderedDict(x=x, y=y) for x, y in cases.client_arrays()]
+    return [dataset.batch(batch) for dataset in road(arrays[which])]
+
+
+def weights_after(process, data, rounds=2):
+    """The server's trainable weights, after some rounds."""
     state = process.initialize()
-    for _ in range(rounds):
-        state = process.next(state, data).state
-    return list(process.get_model_weights(state).trainable)
+    if isinstance(process, fedlearn.templates.StatefulLearningProcess):
+        kept = [process.initialize_client(process.get_model_weights(state))] * len(data)
+        for _ in range(rounds):
+            output = process.next(state, kept, data)
+            state, kept = output.state, output.client_states
+    else:
+        for _ in range(rounds):
+            state = process.next(state, data).state
+    return process.get_model_weights(state)
 
 
-def gradient_steps(x, y, steps):
-    """Keras itself, descending on the loss over all the examples."""
+def gradient_steps(which, steps):
+    """Keras itself, descending on the loss over all examples of the clients."""
+    pooled = [np.concatenate(parts) for parts in zip(*cases.client_arrays()[which])]
+    batch = collections.OrderedDict(zip("xy", pooled))
     model = MODEL_FN()
     for _ in range(steps):
         with tf.GradientTape() as tape:
-            loss = model.forward_pass(collections.OrderedDict(x=x, y=y)).loss
+            loss = model.forward_pass(batch).loss
         for variable, gradient in zip(
             model.trainable_variables, tape.gradient(loss, model.trainable_variables)
         ):
@@ -46,282 +78,171 @@ def gradient_steps(x, y, steps):
     return [v.numpy() for v in model.trainable_variables]
 
 
-def assert_close(found, wanted, rtol=2e-5):
-    assert len(found) == len(wanted)
-    for a, b in zip(found, wanted):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
+def assert_close(found, wanted):
+    for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(wanted), strict=True):
+        np.testing.assert_allclose(a, b, rtol=3e-5, atol=2e-6)
 
 
-def fed_avg(model_fn=MODEL_FN, **options):
-    return algorithms.build_weighted_fed_avg(model_fn, sgdm(RATE), sgdm(1.0), **options)
+@functools.cache
+def fed_avg(weighting=fedlearn.ClientWeighting.NUM_EXAMPLES):
+    return algorithms.build_weighted_fed_avg(
+        MODEL_FN, sgdm(RATE), sgdm(1.0), client_weighting=weighting
+    )
 
 
-def test_fed_avg_of_one_client_and_one_batch_is_gradient_descent():
+# Of each algorithm in a case where it is Federated Averaging: how it is built, the
+# weighting of clients, and for how many rounds it is.
+AS_FED_AVG = {
+    "unweighted fed_avg": (
+        lambda: algorithms.build_unweighted_fed_avg(MODEL_FN, sgdm(RATE), sgdm(1.0)),
+        UNIFORM,
+        2,
+    ),
+    "constant schedule": (
+        lambda: algorithms.build_weighted_fed_avg_with_optimizer_schedule(
+            MODEL_FN, lambda round_num: RATE, sgdm, sgdm(1.0)
+        ),
+        None,
+        2,
+    ),
+    "fed_prox of strength 0": (
+        lambda: algorithms.build_fed_prox(MODEL_FN, 0.0, sgdm(RATE), sgdm(1.0)),
+        None,
+        2,
+    ),
+    "TFF's fed_prox of strength 0": (
+        lambda: algorithms.build_weighted_fed_prox(
+            MODEL_FN, 0.0, sgdm(RATE), sgdm(1.0)
+        ),
+        None,
+        2,
+    ),
+    "unweighted fed_prox of strength 0": (
+        lambda: algorithms.build_unweighted_fed_prox(
+            MODEL_FN, 0.0, sgdm(RATE), sgdm(1.0)
+        ),
+        UNIFORM,
+        2,
+    ),
+    "mime_lite without momentum": (
+        lambda: algorithms.build_weighted_mime_lite(MODEL_FN, sgdm(RATE)),
+        None,
+        2,
+    ),
+    "scaffold with control variates of 0": (
+        lambda: algorithms.build_scaffold(MODEL_FN, RATE, sgdm(1.0), num_clients=9),
+        UNIFORM,
+        1,
+    ),
+    "ditto's server": (
+        lambda: algorithms.build_ditto(
+            MODEL_FN, sgdm(RATE), sgdm(1.0), proximal_strength=0.5
+        ),
+        None,
+        2,
+    ),
+    "fed_avg with frozen weights, of which there are none": (
+        lambda: algorithms.build_weighted_fed_avg(
+            fedlearn.models.with_frozen_weights(MODEL_FN), sgdm(RATE), sgdm(1.0)
+        ),
+        None,
+        2,
+    ),
+}
+
+
+@functools.cache
+def built(name):
+    return AS_FED_AVG[name][0]()
+
+
+@pytest.mark.parametrize("name", AS_FED_AVG)
+def test_it_is_fed_avg(name, road):
+    _, weighting, rounds = AS_FED_AVG[name]
+    wanted = fed_avg(weighting) if weighting else fed_avg()
+    data = clients(road)
+    assert_close(
+        list(weights_after(built(name), data, rounds).trainable),
+        list(weights_after(wanted, data, rounds).trainable),
+    )
+
+
+@functools.cache
+def ifca():
+    return algorithms.build_ifca(MODEL_FN, sgdm(RATE), sgdm(1.0), num_clusters=1)
+
+
+def test_ifca_of_one_cluster_is_fed_avg(road):
+    data = clients(road)
+    (found,) = weights_after(ifca(), data)
+    assert_close(list(found.trainable), list(weights_after(fed_avg(), data).trainable))
+
+
+def test_fed_avg_of_one_client_and_one_batch_is_gradient_descent(road):
+    data = clients(road, batch=100, which=slice(0, 1))
+    found = weights_after(fed_avg(), data)
+    assert_close(list(found.trainable), gradient_steps(slice(0, 1), 2))
+
+
+def test_fed_avg_of_one_client_is_stochastic_gradient_descent(road):
+    """Keras's own fit, on the client's batches in their order."""
     x, y = cases.client_arrays()[0]
-    assert_close(trained(fed_avg(), one_batch([(x, y)])), gradient_steps(x, y, 2))
+    model = MODEL_FN().keras_model
+    model.compile(keras.optimizers.SGD(RATE), keras.losses.MeanSquaredError())
+    model.fit(x, y, batch_size=3, epochs=2, shuffle=False, verbose=0)
+    found = weights_after(fed_avg(), clients(road, which=slice(0, 1)))
+    assert_close(list(found.trainable), model.get_weights())
 
 
-def test_fed_sgd_is_a_gradient_step_on_all_the_data():
-    clients = cases.client_arrays()
-    pooled = [np.concatenate(arrays) for arrays in zip(*clients)]
-    process = algorithms.build_fed_sgd(MODEL_FN, sgdm(RATE))
-    for data in (one_batch(clients), cases.client_data()):
-        assert_close(trained(process, data), gradient_steps(*pooled, 2))
+@functools.cache
+def fed_sgd():
+    return algorithms.build_fed_sgd(MODEL_FN, sgdm(RATE))
 
 
-def test_clients_without_data_do_no_harm():
-    some = cases.client_data()
-    without = [data for data, size in zip(some, cases.SIZES) if size]
-    assert len(without) < len(some)
-    assert_close(trained(fed_avg(), some), trained(fed_avg(), without))
+@pytest.mark.parametrize("batch", [3, 100])
+def test_fed_sgd_is_a_gradient_step_on_all_the_data(batch, road):
+    found = weights_after(fed_sgd(), clients(road, batch))
+    assert_close(list(found.trainable), gradient_steps(slice(None), 2))
 
 
-def test_a_round_of_clients_without_data_changes_nothing():
-    process = fed_avg()
-    empty = [cases.client_data()[2]] * 2
-    state = process.initialize()
-    before = process.get_model_weights(state).trainable
-    output = process.next(state, empty)
-    assert_close(process.get_model_weights(output.state).trainable, before)
-    # The mean of no examples is 0 / 0, which the server takes as 0 and counts.
-    assert output.metrics["finalizer"]["update_non_finite"] == 1
-    assert output.metrics["client_work"]["train"]["num_examples"] == 0
+@functools.cache
+def first_of_fed_dyn(alpha, num_clients, in_round):
+    dyn = algorithms.build_fed_dyn(
+        MODEL_FN, sgdm(RATE), regularization=alpha, num_clients=num_clients
+    )
+    prox = algorithms.build_fed_prox(
+        MODEL_FN,
+        alpha,
+        sgdm(RATE),
+        sgdm(1 + in_round / num_clients),
+        client_weighting=UNIFORM,
+    )
+    return dyn, prox
 
 
-def test_spoilt_clients_count_for_nothing():
-    process = fed_avg()
-    spoilt = cases.client_data(spoilt=(1,))
-    without = [data for number, data in enumerate(cases.client_data()) if number != 1]
-    assert_close(trained(process, spoilt), trained(process, without))
-
-
-def test_if_all_clients_are_spoilt_the_weights_stay_and_it_is_counted():
-    process = fed_avg()
-    state = process.initialize()
-    output = process.next(state, cases.client_data(spoilt=(0, 1, 3)))
+def test_the_first_round_of_fed_dyn_is_fed_prox_that_goes_further(road):
+    """With gₖ = h = 0: clients as in FedProx of μ = α, a server's rate of 1 + |P| / N."""
+    data = clients(road, which=slice(0, 2))
+    dyn, prox = first_of_fed_dyn(0.5, 8, len(data))
     assert_close(
-        output.state.global_model_weights.trainable,
-        state.global_model_weights.trainable,
+        list(weights_after(dyn, data, 1).trainable),
+        list(weights_after(prox, data, 1).trainable),
     )
-    assert output.metrics["finalizer"]["update_non_finite"] == 1
-    good = process.next(output.state, cases.client_data())
-    assert good.metrics["finalizer"]["update_non_finite"] == 0
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        algorithms.build_fed_prox,
-        algorithms.build_weighted_fed_prox,
-    ],
-)
-def test_fed_prox_of_strength_0_is_fed_avg(build):
-    process = build(MODEL_FN, 0.0, sgdm(RATE), sgdm(1.0))
-    data = cases.client_data()
-    assert_close(trained(process, data), trained(fed_avg(), data))
+@functools.cache
+def kmeans():
+    return algorithms.build_fed_kmeans(3, (2,), random_seed=(1, 2))
 
 
-def test_fed_prox_holds_clients_near_the_server_and_tffs_drives_them_away():
-    data = cases.client_data()
-
-    def distance(process):
-        before = trained(process, data, rounds=0)
-        after = trained(process, data, rounds=1)
-        return sum(np.sum((a - b) ** 2) for a, b in zip(after, before))
-
-    near = distance(algorithms.build_fed_prox(MODEL_FN, 2.0, sgdm(RATE), sgdm(1.0)))
-    far = distance(
-        algorithms.build_weighted_fed_prox(MODEL_FN, 2.0, sgdm(RATE), sgdm(1.0))
-    )
-    assert near < distance(fed_avg()) < far
-
-
-def test_fed_prox_of_one_batch_does_not_feel_the_proximal_term():
-    data = one_batch(cases.client_arrays())
-    process = algorithms.build_fed_prox(MODEL_FN, 5.0, sgdm(RATE), sgdm(1.0))
-    assert_close(trained(process, data, 1), trained(fed_avg(), data, 1))
-
-
-def test_mime_lite_without_momentum_is_fed_avg():
-    data = cases.client_data()
-    process = algorithms.build_weighted_mime_lite(MODEL_FN, sgdm(RATE))
-    assert_close(trained(process, data), trained(fed_avg(), data))
-
-
-def test_mime_lite_keeps_its_optimizer_sound_when_clients_are_spoilt():
-    process = algorithms.build_weighted_mime_lite(MODEL_FN, sgdm(RATE, 0.9))
-    state = process.initialize()
-    for spoilt in [(), (1,), (0, 1, 3), ()]:
-        state = process.next(state, cases.client_data(spoilt)).state
-    for part in (state.global_model_weights.trainable, state.client_work[0]):
-        assert all(np.all(np.isfinite(v)) for v in tf.nest.flatten(part))
-
-
-def test_a_constant_schedule_is_fed_avg():
-    data = cases.client_data()
-    for optimizer_fn in (sgdm, keras.optimizers.SGD):
-        process = algorithms.build_weighted_fed_avg_with_optimizer_schedule(
-            MODEL_FN, lambda round_num: RATE, optimizer_fn, sgdm(1.0)
-        )
-        assert_close(trained(process, data), trained(fed_avg(), data))
-
-
-def test_a_schedule_reaches_an_optimizer_without_a_pure_form():
-    def nadam(rate):
-        return keras.optimizers.Nadam(rate)
-
-    scheduled = algorithms.build_weighted_fed_avg_with_optimizer_schedule(
-        MODEL_FN, lambda r: tf.where(r < 1, 0.0, 0.01), nadam, sgdm(1.0)
-    )
-    data = cases.client_data()
-    initial = trained(scheduled, data, 0)
-    assert_close(trained(scheduled, data, 1), initial)
-    constant = algorithms.build_weighted_fed_avg(
-        MODEL_FN, lambda: keras.optimizers.Nadam(0.01), sgdm(1.0)
-    )
-    assert_close(trained(scheduled, data, 2), trained(constant, data, 1))
-
-
-def test_uniform_weights_are_the_unweighted_mean():
-    data = [cases.client_data()[0], cases.client_data()[1]]
-    weighted = fed_avg(client_weighting=fedlearn.ClientWeighting.UNIFORM)
-    unweighted = algorithms.build_unweighted_fed_avg(MODEL_FN, sgdm(RATE), sgdm(1.0))
-    assert_close(trained(weighted, data), trained(unweighted, data))
-
-
-def test_a_function_of_the_metrics_weighs_clients():
-    def only_large(metrics):
-        return tf.where(metrics["num_examples"][0] > 5, 1.0, 0.0)
-
-    found = trained(fed_avg(client_weighting=only_large), cases.client_data())
-    assert_close(found, trained(fed_avg(), cases.client_data()[:1]))
-
-
-def test_ifca_of_one_cluster_is_fed_avg():
-    process = algorithms.build_ifca(MODEL_FN, sgdm(RATE), sgdm(1.0), num_clusters=1)
-    state = process.initialize()
-    data = cases.client_data()
+def test_kmeans_of_one_client_is_lloyds_step(road):
+    points = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    centroids, state = points[:3], kmeans().initialize()
     for _ in range(2):
-        state = process.next(state, data).state
-    assert_close(
-        process.get_model_weights(state)[0].trainable, trained(fed_avg(), data)
-    )
-
-
-def test_ifca_trains_the_model_that_fits():
-    """Two groups of clients, y = x and y = -x, and two models that lean either way."""
-
-    def linear():
-        model = keras.Sequential(
-            [keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]
-        )
-        spec = tf.TensorSpec([None, 1], tf.float32)
-        return fedlearn.from_keras_model(
-            model, keras.losses.MeanSquaredError(), (spec, spec)
-        )
-
-    x = np.linspace(-1, 1, 20, dtype=np.float32)[:, None]
-    data = [
-        tf.data.Dataset.from_tensor_slices((x, sign * x)).batch(5)
-        for sign in (1.0, -1.0, 1.0)
-    ]
-    process = algorithms.build_ifca(linear, sgdm(0.3), sgdm(1.0), num_clusters=2)
-    state = process.initialize()
-    leaning = [
-        fedlearn.ModelWeights([np.array([[w]], np.float32)], []) for w in (0.1, -0.1)
-    ]
-    state = process.set_model_weights(state, leaning)
-    for _ in range(10):
-        output = process.next(state, data)
-        state = output.state
-        assert list(output.metrics["client_work"]["clients"]) == [2, 1]
-    found = [float(w.trainable[0][0, 0]) for w in process.get_model_weights(state)]
-    np.testing.assert_allclose(found, [1.0, -1.0], atol=0.02)
-
-
-def test_fed_eval_sums_over_rounds():
-    process = algorithms.build_fed_eval(MODEL_FN)
-    state = process.initialize()
-    first = process.next(state, cases.client_data()[:1])
-    second = process.next(first.state, cases.client_data()[1:2])
-    evaluated = second.metrics["client_work"]["eval"]
-    assert evaluated["current_round_metrics"]["num_examples"] == cases.SIZES[1]
-    assert evaluated["total_rounds_metrics"]["num_examples"] == sum(cases.SIZES[:2])
-
-
-def test_state_with_new_model_weights():
-    process = fed_avg()
-    state = process.initialize()
-    ones = [np.ones_like(w) for w in state.global_model_weights.trainable]
-    changed = fedlearn.state_with_new_model_weights(state, ones, [])
-    assert_close(process.get_model_weights(changed).trainable, ones)
-    same = process.set_model_weights(state, fedlearn.ModelWeights(ones, []))
-    assert_close(process.get_model_weights(same).trainable, ones)
-    with pytest.raises(TypeError, match="of the dtypes and shapes"):
-        fedlearn.state_with_new_model_weights(state, ones[:-1], [])
-    with pytest.raises(TypeError, match="float64"):
-        fedlearn.state_with_new_model_weights(
-            state, [w.astype(np.float64) for w in ones], []
-        )
-
-
-def test_state_with_new_model_weights_of_the_older_process():
-    process = fedlearn.build_federated_averaging_process(
-        MODEL_FN, sgdm(RATE), sgdm(0.5, 0.9)
-    )
-    state, metrics = process.next(process.initialize(), cases.client_data())
-    assert list(metrics) == ["broadcast", "aggregation", "train"]
-    ones = [np.ones_like(w) for w in state.model.trainable]
-    changed = fedlearn.state_with_new_model_weights(state, ones, [])
-    assert_close(process.get_model_weights(changed).trainable, ones)
-    assert changed.optimizer_state is state.optimizer_state
-    process.next(changed, cases.client_data())
-
-
-def test_the_older_process_is_fed_avg():
-    process = fedlearn.build_federated_averaging_process(
-        MODEL_FN, sgdm(RATE), sgdm(1.0)
-    )
-    state = process.initialize()
-    data = cases.client_data()
-    for _ in range(2):
-        state, _ = process.next(state, data)
-    assert_close(process.get_model_weights(state).trainable, trained(fed_avg(), data))
-
-
-def test_hparams_can_be_read_and_set():
-    process = fed_avg()
-    state = process.initialize()
-    hparams = process.get_hparams(state)
-    assert list(hparams) == ["client_work", "finalizer"]
-    hparams["client_work"]["learning_rate"] = 0.0
-    still = process.set_hparams(state, hparams)
-    assert process.get_hparams(still)["client_work"]["learning_rate"] == 0.0
-    output = process.next(still, cases.client_data())
-    assert_close(
-        output.state.global_model_weights.trainable,
-        state.global_model_weights.trainable,
-    )
-    # The rate is kept until it is set again.
-    assert process.get_hparams(output.state)["client_work"]["learning_rate"] == 0.0
-
-
-def test_deprecated_functions_warn_and_work():
-    old = fedlearn.deprecation.deprecated(lambda a, b=1: a + b, "Call `new`.")
-    with pytest.warns(DeprecationWarning, match="Call `new`"):
-        assert old(1, b=3) == 4
-
-
-def test_stateless_broadcaster_sends_weights_as_they_are():
-    weights_type = fedlearn.models.weights_type_from_model(MODEL_FN)
-    process = fedlearn.framework.build_stateless_broadcaster(
-        model_weights_type=weights_type
-    )
-    assert str(process.next.type_signature) == (
-        f"(<state=<>@SERVER,value={weights_type}@SERVER> -> "
-        f"<state=<>@SERVER,result={weights_type}@CLIENTS,measurements=<>@SERVER>)"
-    )
-    with pytest.raises(TypeError, match="unplaced type"):
-        fedlearn.framework.build_stateless_broadcaster(
-            model_weights_type=fedcore.types.at_server(weights_type)
-        )
+        state.global_model_weights = centroids
+        state.finalizer = np.zeros(3, np.int32)  # the centroids stand for nothing yet
+        state = kmeans().next(state, road([points])).state
+        distances = np.sum((points[:, None] - centroids) ** 2, axis=-1)
+        nearest = np.argmin(distances, axis=1)
+        centroids = np.array([points[nearest == k].mean(axis=0) for k in range(3)])
+        assert_close(state.global_model_weights, centroids)

@@ -66,41 +66,6 @@ def test_control_variates_are_mean_gradients_and_the_servers_their_mean(scaffold
     )
 
 
-def test_scaffold_steps_along_the_corrected_gradient(scaffold):
-    """Two rounds by hand, in NumPy, with one example and two equal batches."""
-    x, y = np.array([[1.0, 2.0, 0.0]], np.float32), np.array([[1.0]], np.float32)
-    data = [tf.data.Dataset.from_tensors({"x": x, "y": y}).repeat(2)]
-
-    def gradients(weights):
-        model = MODEL_FN()
-        fedlearn.ModelWeights(weights, []).assign_weights_to(model)
-        with tf.GradientTape() as tape:
-            loss = model.forward_pass({"x": x, "y": y}).loss
-        found = tape.gradient(loss, model.trainable_variables)
-        return [g.numpy() for g in found]
-
-    state = scaffold.initialize()
-    kept = first_states(scaffold, state, 1)
-    server = list(state.global_model_weights.trainable)
-    control = [np.zeros_like(w) for w in server]
-    own = [np.zeros_like(w) for w in server]
-    for _ in range(2):
-        output = scaffold.next(state, kept, data)
-        state, kept = output.state, output.client_states
-        weights = server
-        for _ in range(2):
-            parts = zip(weights, gradients(weights), own, control)
-            weights = [w - RATE * (g - ci + c) for w, g, ci, c in parts]
-        parts = zip(own, control, server, weights)
-        moved = [(s - w) / (2 * RATE) - c for _, c, s, w in parts]
-        own = [ci + m for ci, m in zip(own, moved)]
-        control = [c + m / len(cases.SIZES) for c, m in zip(control, moved)]
-        server = weights
-        assert_close(state.global_model_weights.trainable, server, rtol=1e-3)
-        assert_close(kept[0], own, rtol=1e-3)
-        assert_close(state.client_work, control, rtol=1e-3)
-
-
 def test_spoilt_and_empty_clients_keep_their_variates(scaffold):
     state = scaffold.initialize()
     kept = first_states(scaffold, state, len(cases.SIZES))
