@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import linecache
-import os
 import random
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 import fedcore.context
 from fedcore import ir, structure
+from fedcore._users_line import users_line
 from fedcore.context import ContextError, SyncContext
 from fedcore.tensorflow._python import Python
 from fedcore.types import FunctionType, SequenceType, StructType, Type
@@ -29,18 +26,6 @@ from fedsim.runtime._values import (
     from_python,
     in_containers,
     to_dataset,
-)
-
-# Code that is not the user's: the libraries and these packages.
-_LIBRARIES = tuple(
-    os.path.dirname(path)
-    for path in (
-        tf.__file__,
-        keras.__file__,
-        functools.__file__,
-        fedcore.context.__file__,
-        __file__,
-    )
 )
 
 
@@ -196,13 +181,3 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(before)
-
-
-def users_line(error: BaseException | None) -> str:
-    """The innermost line of the user's own code that an error went through."""
-    frames = traceback.extract_tb(error.__traceback__) if error else []
-    for frame in reversed(frames):
-        if not frame.filename.startswith((*_LIBRARIES, "<")):
-            code = linecache.getline(frame.filename, frame.lineno or 0).strip()
-            return f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}\n    {code}'
-    return ""

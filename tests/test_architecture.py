@@ -11,6 +11,7 @@ PACKAGES = ("fedcore", "fedsim", "fedlearn")
 # The floor of each module, by the longest prefix of its name.
 FLOORS = {
     "fedcore._containers": 0,
+    "fedcore._users_line": 0,
     "fedcore._version": 0,
     "fedcore.structure": 0,
     "fedcore.types": 0,

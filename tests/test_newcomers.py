@@ -96,6 +96,7 @@ def test_3_a_map_over_what_has_no_placement():
         ),
         "`federated_map` needs `arg` to be a federated value",
         "Place it with `federated_value(value, fedcore.SERVER)`",
+        "if it is a parameter, declare it as `fedcore.type_at_clients(...)`",
     )
 
 
@@ -116,7 +117,8 @@ def test_5_a_map_over_values_at_two_places():
         lambda: fedcore.federated_computation(
             lambda x, y: fedcore.federated_map(add, (x, y)), FLOATS, FLOAT
         ),
-        "needs all parts at one placement, found `<{float32}@CLIENTS,float32@SERVER>`",
+        "`federated_map` needs all parts of `arg` at one placement, found "
+        "`<{float32}@CLIENTS,float32@SERVER>`",
         "`federated_broadcast` or an aggregation",
     )
 
@@ -177,6 +179,7 @@ def test_11_a_model_made_outside():
         "captures the tf.Variable",
         "which was created outside of it",
         "Build models, optimizers, metrics, variables and lookup tables inside",
+        "such as a `model_fn`",
         error=fedcore.tensorflow.TracingError,
     )
 
@@ -220,7 +223,7 @@ def test_15_a_sum_of_what_is_at_the_server():
     told(
         lambda: fedcore.federated_computation(fedcore.federated_sum, FLOAT),
         "`federated_sum` needs `value` to be a federated value at CLIENTS",
-        "Send it to the clients with `federated_broadcast(value)`",
+        "To have it at each client, send it with `federated_broadcast(value)`",
     )
 
 
@@ -246,7 +249,11 @@ def test_17_a_first_state_without_a_placement():
 
 
 def test_18_a_model_where_a_function_is_wanted():
-    told(lambda: build(model_fn()), "`model_fn` needs to be a function")
+    told(
+        lambda: build(model_fn()),
+        "`model_fn` needs to be a function",
+        "Pass the function itself, `model_fn`, not what it returns.",
+    )
 
 
 def test_19_a_keras_model_as_it_is():
@@ -330,6 +337,54 @@ def test_27_an_output_where_a_state_is_wanted(process):
         lambda: process.next(output, data),
         "A structure of 5 elements is needed at `state`, found 2",
         "This is what a process returns: pass its `state`.",
+    )
+
+
+def test_28_a_state_of_another_process():
+    other = fedlearn.algorithms.build_weighted_fed_avg(
+        model_fn,
+        client_optimizer_fn=sgd,
+        server_optimizer_fn=lambda: keras.optimizers.Adam(0.1),
+    )
+
+    def mixed(state, data):
+        return build().next(state, data)
+
+    parameter = other.next.type_signature.parameter
+    message = told(
+        lambda: fedcore.federated_computation(mixed, parameter.state, parameter[1]),
+        "`next_fn` needs an argument of its parameter's type, found another.",
+        "They first differ at `state.finalizer`: wanted 1 element `<int64>`, found 5",
+        "Diff (- what came, + what was wanted):",
+        "return build().next(state, data)",
+    )
+    assert len(message.splitlines()) < 35
+
+
+def test_messages_name_the_users_line():
+    def average(values):
+        doubled = fedcore.federated_map(add_half, values)
+        return fedcore.federated_mean(fedcore.federated_sum(doubled))
+
+    message = told(lambda: fedcore.federated_computation(average, FLOATS))
+    line = average.__code__.co_firstlineno + 2
+    assert message.endswith(
+        f'  File "{__file__}", line {line}, in average\n'
+        "    return fedcore.federated_mean(fedcore.federated_sum(doubled))"
+    )
+
+
+def test_errors_of_the_users_own_are_left_alone():
+    def raises(values):
+        raise ValueError("mine")
+
+    assert (
+        told(
+            lambda: fedcore.federated_computation(raises, FLOATS),
+            "mine",
+            error=ValueError,
+        )
+        == "mine"
     )
 
 

@@ -87,7 +87,7 @@ def _placed(
     current_trace(uri)
     value = to_value(value)
     if isinstance(value.type_signature, StructType) and len(value.type_signature):
-        value = federated_zip(value)
+        value = _zipped(value, uri, f"`{name}`")
     type_ = value.type_signature
     wanted = f"at {placement.name}" if placement else "at CLIENTS or SERVER"
     if not isinstance(type_, FederatedType) or placement not in (None, type_.placement):
@@ -101,9 +101,18 @@ def _placed(
 def _remedy(type_: Type, placement: PlacementLiteral | None) -> str:
     if not isinstance(type_, FederatedType):
         where = (placement or SERVER).name
-        return f"Place it with `federated_value(value, fedcore.{where})`."
+        text = f"Place it with `federated_value(value, fedcore.{where})`"
+        if type_.is_function():
+            return text + "."
+        return text + (
+            "; if it is a parameter, declare it as `fedcore.type_at_clients(...)` or "
+            "`fedcore.type_at_server(...)`."
+        )
     if placement is CLIENTS:
-        return "Send it to the clients with `federated_broadcast(value)`."
+        return (
+            "It is one value already. To have it at each client, send it with "
+            "`federated_broadcast(value)`."
+        )
     return "Bring it to the server with an aggregation, for example `federated_sum`."
 
 
@@ -141,9 +150,8 @@ def _check_taken(parameter: Type | None, argument: Type | None, uri: str, name: 
             argument, parameter, TypeRelation.ASSIGNABLE, second_is_expected=True
         )
         raise TypeError(
-            f"`{uri}` needs `{name}` to take what it is called with, an argument of "
-            f"another type than its own.\n{mismatch}\n"
-            "Change the declared types of the function, or what it is applied to."
+            f"`{uri}` needs `{name}` to take what it is called with, found that it takes "
+            f"another type.\n{mismatch}\nChange the declared types of the function, or what it is applied to."
         )
 
 
@@ -321,18 +329,23 @@ def federated_zip(value: Any) -> Value:
     """
     current_trace("federated_zip")
     value = to_value(value)
-    type_ = value.type_signature
-    if isinstance(type_, FederatedType):
+    if isinstance(value.type_signature, FederatedType):
         return value
+    return _zipped(value, "federated_zip", "its argument")
+
+
+def _zipped(value: Value, uri: str, name: str) -> Value:
+    """A structure of federated values as one; `name` is what `uri` calls it."""
+    type_ = value.type_signature
     leaves = _federated_leaves(type_)
     if not leaves or any(not isinstance(leaf, FederatedType) for leaf in leaves):
         raise TypeError(
-            "`federated_zip` needs a structure of federated values, found "
+            f"`{uri}` needs {name} to be a structure of federated values, found "
             f"`{type_}`.\nPlace the parts that are not with `federated_value`."
         )
     if len({leaf.placement for leaf in leaves}) > 1:
         raise TypeError(
-            "`federated_zip` needs all parts at one placement, found "
+            f"`{uri}` needs all parts of {name} at one placement, found "
             f"`{type_}`.\nBring them together with `federated_broadcast` or an "
             "aggregation."
         )

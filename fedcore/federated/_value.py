@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fedcore import ir, structure
+from fedcore._users_line import users_line_told
 from fedcore.computation import (
     ComputationReturnedNoneError,
     ConcreteComputation,
@@ -33,6 +34,8 @@ from fedcore.types import (
     to_type,
     type_mismatch_error_message,
 )
+
+_LONG_TYPE = 80
 
 
 class Trace(SyncContext):
@@ -63,10 +66,13 @@ class Trace(SyncContext):
         try:
             argument = to_value(arg, parameter, zip_if_needed=True)
         except TypeError as error:
+            wanted = f"type `{parameter}`"
+            if len(wanted) > _LONG_TYPE:
+                wanted = "its parameter's type"
             raise TypeError(
-                f"`{comp.__name__}` needs an argument of type `{parameter}`, found "
-                f"another.\n{error}"
-            ) from error
+                f"`{comp.__name__}` needs an argument of {wanted}, found another.\n"
+                f"{error}"
+            ) from None
         return self.bind(ir.Call(function, node_of(argument)))
 
     def bind(self, node: ir.Node) -> Value:
@@ -471,15 +477,16 @@ def trace_call(
     trace = Trace(parent)
     name = None if type_ is None else trace.fresh()
     with get_context_stack().install(trace):
-        if name is None:
-            result = fn()
-        else:
-            parameter = Value(ir.Reference(name, type_), trace)
-            if unpack is None:
-                result = fn(parameter)
+        with users_line_told():
+            if name is None:
+                result = fn()
             else:
-                elements = [parameter[i] for i in range(len(type_))]
-                result = unpack.call(fn, elements)
+                parameter = Value(ir.Reference(name, type_), trace)
+                if unpack is None:
+                    result = fn(parameter)
+                else:
+                    elements = [parameter[i] for i in range(len(type_))]
+                    result = unpack.call(fn, elements)
         if result is None:
             raise ComputationReturnedNoneError(fn)
         body = trace.block(node_of(to_value(result)))

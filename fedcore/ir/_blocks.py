@@ -32,6 +32,9 @@ class Node(Kinds, TypedObject):
 
     type: Type
 
+    def __init__(self, type_spec: Type):
+        self.type = type_spec
+
     @property
     def type_signature(self) -> Type:
         return self.type

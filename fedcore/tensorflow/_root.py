@@ -76,7 +76,8 @@ class RootGraph(_private.FuncGraph):
                 f"`{self.fn_name}` captures {_describe_resource(tensor)}, which was "
                 "created outside of it; a computation is a pure function.\n"
                 "Build models, optimizers, metrics, variables and lookup tables inside "
-                "the decorated function, and pass values in as arguments."
+                "that function, or in one that it calls (such as a `model_fn`), and pass "
+                "values in as arguments."
             )
         if tensor.dtype == tf.variant:
             raise self.fail(

@@ -107,19 +107,31 @@ def type_mismatch_error_message(
             f"Type `{short_first}` is not {relation.value} to {kind} `{short_second}`"
             f"{where}"
         )
-    long_first, long_second = short_first, short_second
-    diff = ""
-    if str(first) != str(second):
-        long_first = first.formatted_representation()
-        long_second = second.formatted_representation()
-        lines = difflib.unified_diff(
-            long_first.split("\n"), long_second.split("\n"), lineterm=""
+    if str(first) == str(second):
+        return (
+            f"Type\n`{short_first}`\nis not {relation.value} to {kind}\n"
+            f"`{short_second}`{where}"
         )
-        diff = "\n\nDiff:\n" + "\n".join(lines)
+    article = "the expected" if second_is_expected else "another"
     return (
-        f"Type\n`{long_first}`\nis not {relation.value} to {kind}\n`{long_second}`"
-        f"{where}{diff}"
+        f"A type is not {relation.value} to {article} type.{where}\n\n"
+        f"{_diff(first, second, relation, second_is_expected)}"
     )
+
+
+def _diff(
+    first: "Type", second: "Type", relation: TypeRelation, second_is_expected: bool
+) -> str:
+    """What two long types differ in, line by line, with a little of what is around."""
+    lines = difflib.unified_diff(
+        first.formatted_representation().split("\n"),
+        second.formatted_representation().split("\n"),
+        lineterm="",
+    )
+    came, wanted = "the first", "the second"
+    if relation is TypeRelation.ASSIGNABLE or second_is_expected:
+        came, wanted = "what came", "what was wanted"
+    return "\n".join([f"Diff (- {came}, + {wanted}):", *list(lines)[2:]])
 
 
 def _first_difference(
@@ -173,7 +185,7 @@ def _breaches(target: Any, source: Any, path: str) -> Iterator[_Breach]:
     elif target.is_federated():
         if not _placement_fits(target, source):
             yield path, f"`{target}`", f"`{source}`"
-        yield from _breaches(target.member, source.member, _join(path, "member"))
+        yield from _breaches(target.member, source.member, path)
     elif target.is_function():
         yield from _function_breaches(target, source, path)
 
@@ -213,7 +225,8 @@ def _struct_breaches(target: Any, source: Any, path: str) -> Iterator[_Breach]:
 
 
 def _count(struct: Any) -> str:
-    return f"{len(struct)} element{'' if len(struct) == 1 else 's'}"
+    count = f"{len(struct)} element{'' if len(struct) == 1 else 's'}"
+    return count if len(str(struct)) > _LONG else f"{count} `{struct}`"
 
 
 def _function_breaches(target: Any, source: Any, path: str) -> Iterator[_Breach]:

@@ -87,7 +87,8 @@ def pure_model(model_fn: Callable[[], Any] | FunctionalModel) -> PureModel | Non
         if not callable(model_fn):
             raise TypeError(
                 "`model_fn` needs to be a function without arguments that makes a model, "
-                f"found `{type(model_fn).__name__}`."
+                f"found `{type(model_fn).__name__}`.\n"
+                "Pass the function itself, `model_fn`, not what it returns."
             )
         with apart():
             model = model_fn()

@@ -325,7 +325,11 @@ UNPLACED = "to be a federated value at"
             "`value` to be a federated value at SERVER",
         ),
         (fedcore.federated_broadcast, (tf.int32,), "Place it with `federated_value"),
-        (fedcore.federated_sum, (at_server(tf.int32),), "Send it to the clients with"),
+        (
+            fedcore.federated_sum,
+            (at_server(tf.int32),),
+            "send it with `federated_broadcast",
+        ),
         (fedcore.federated_sum, (tf.int32,), UNPLACED),
         (fedcore.federated_mean, (at_server(tf.float32),), "federated_broadcast"),
         (lambda x: fedcore.federated_mean(x, 2.0), (FLOATS,), "`weight` " + UNPLACED),
@@ -342,14 +346,14 @@ UNPLACED = "to be a federated value at"
         (
             fedcore.federated_zip,
             ([INTS, at_server(tf.int32)],),
-            "all parts at one placement",
+            "all parts of .* at one placement",
         ),
         (fedcore.federated_zip, ([INTS, tf.int32],), "a structure of federated values"),
         (fedcore.federated_zip, ((),), "a structure of federated values, found `<>`"),
         (
             lambda x, y: fedcore.federated_map(add, (x, y)),
             (INTS, at_server(tf.int32)),
-            "all parts at one placement",
+            "all parts of .* at one placement",
         ),
         (
             lambda x: fedcore.federated_value(x, SERVER),

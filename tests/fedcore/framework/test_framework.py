@@ -1,5 +1,7 @@
 """The framework's faces: execution contexts, cardinalities, operations, trees."""
 
+import operator
+
 import pytest
 import tensorflow as tf
 
@@ -134,7 +136,32 @@ def test_computations_types_and_values_survive_as_bytes():
         framework.serialize_computation(3)
 
 
-def test_later_names_are_the_same_objects():
-    assert framework.SyncExecutionContext is framework.ExecutionContext
-    assert framework.RetryableError is framework.executors_errors.RetryableError
-    assert fedcore.tensorflow.computation is fedcore.tf_computation
+# What `tff_0_40_to_0_87.md` says of the core: the 0.40 name, and the later one.
+LATER_NAMES = [
+    ("federated_secure_modular_sum", "backends.mapreduce.federated_secure_modular_sum"),
+    ("framework.ExecutionContext", "framework.SyncExecutionContext"),
+    ("framework.deserialize_type", "types.deserialize_type"),
+    ("framework.executors_errors.RetryableError", "framework.RetryableError"),
+    ("framework.local_executor_factory", "framework.local_cpp_executor_factory"),
+    (
+        "framework.replace_intrinsics_with_bodies",
+        "tensorflow.replace_intrinsics_with_bodies",
+    ),
+    ("framework.serialize_type", "types.serialize_type"),
+    ("framework.type_to_tf_tensor_specs", "types.type_to_tf_tensor_specs"),
+    ("structure_from_tensor_type_tree", "types.structure_from_tensor_type_tree"),
+    ("tf_computation", "tensorflow.computation"),
+    ("aggregators.federated_max", "federated_max"),
+    ("aggregators.federated_min", "federated_min"),
+]
+
+
+@pytest.mark.parametrize(("name", "later"), LATER_NAMES)
+def test_later_names_are_the_same_objects(name, later):
+    get = operator.attrgetter
+    assert get(later)(fedcore) is get(name)(fedcore)
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="has no name `nothing`"):
+        fedcore.tensorflow.nothing
