@@ -10,7 +10,6 @@ import tensorflow as tf
 from fedcore.aggregators import MeanFactory, WeightedAggregationFactory
 from fedcore.computation import Computation
 from fedcore.federated import (
-    federated_broadcast,
     federated_computation,
     federated_eval,
     federated_map,
@@ -28,10 +27,12 @@ from fedlearn.algorithms._fed_avg import (
 from fedlearn.metrics import sum_then_finalize
 from fedlearn.models import ModelWeights
 from fedlearn.templates import (
+    DistributionProcess,
     LearningAlgorithmState,
     LearningProcess,
     LearningProcessOutput,
     build_apply_optimizer_finalizer,
+    build_broadcast_process,
 )
 from fedlearn.templates._client_loop import Learner, client_pass, learner
 from fedlearn.templates._client_work import client_optimizer, local_training
@@ -46,6 +47,7 @@ def build_ifca(
     *,
     num_clusters: int,
     client_weighting: Weighting = ClientWeighting.NUM_EXAMPLES,
+    model_distributor: DistributionProcess | None = None,
     model_aggregator: WeightedAggregationFactory | None = None,
     metrics_aggregator: Any = None,
 ) -> LearningProcess:
@@ -66,6 +68,8 @@ def build_ifca(
         num_clusters: K ≥ 1; 1 is Federated Averaging.
         client_weighting: A `ClientWeighting`, or a function from a client's unfinalized
             metrics to its weight.
+        model_distributor: Sends the list of all models' weights to clients; a plain
+            broadcast if None.
         model_aggregator: Aggregates the updates of a model's clients;
             `MeanFactory(no_nan_division=True)` if None.
         metrics_aggregator: As for `build_weighted_fed_avg`.
@@ -101,6 +105,7 @@ def build_ifca(
     work = _client_work(
         model, models_type, client_optimizer_fn, client_weighting, num_clusters
     )
+    distributor = model_distributor or build_broadcast_process(models_type)
     factory = weighted(model_aggregator or MeanFactory(no_nan_division=True))
     aggregator = create_aggregator(factory, model.weights_type.trainable)
     finalizer = build_apply_optimizer_finalizer(server_optimizer_fn, model.weights_type)
@@ -113,7 +118,7 @@ def build_ifca(
         return federated_zip(
             LearningAlgorithmState(
                 [federated_eval(model.initial_weights, SERVER) for _ in clusters],
-                federated_value((), SERVER),
+                distributor.initialize(),
                 federated_value((), SERVER),
                 [aggregator.initialize() for _ in clusters],
                 [finalizer.initialize() for _ in clusters],
@@ -125,9 +130,8 @@ def build_ifca(
     @federated_computation(state_type, at_clients(model.data_type))
     def next_fn(state, client_data):
         models = state.global_model_weights
-        results, chosen, metrics = federated_map(
-            work, (federated_broadcast(models), client_data)
-        )
+        sent = distributor.next(state.distributor, models)
+        results, chosen, metrics = federated_map(work, (sent.result, client_data))
         aggregated = [
             aggregator.next(
                 state.aggregator[k], results[k].update, results[k].update_weight
@@ -140,13 +144,13 @@ def build_ifca(
         ]
         new_state = LearningAlgorithmState(
             [output.result for output in finalized],
-            state.distributor,
+            sent.state,
             state.client_work,
             [output.state for output in aggregated],
             [output.state for output in finalized],
         )
         measured = OrderedDict(
-            distributor=federated_value((), SERVER),
+            distributor=sent.measurements,
             client_work=OrderedDict(
                 train=aggregate(metrics), clients=federated_sum(chosen)
             ),

@@ -114,7 +114,10 @@ def compose_learning_process(
         initialize_fn,
         next_fn,
         *weights_computations(state_type.member),
-        **_hparams(state_type.member, client_work, model_finalizer),
+        **hparams_of_parts(
+            state_type.member,
+            OrderedDict(client_work=client_work, finalizer=model_finalizer),
+        ),
     )
 
 
@@ -132,11 +135,10 @@ def weights_computations(state_type: Type) -> tuple[Computation, Computation]:
     return get_model_weights, set_model_weights
 
 
-def _hparams(
-    state_type: Type, client_work: ClientWorkProcess, finalizer: FinalizerProcess
+def hparams_of_parts(
+    state_type: Type, parts: OrderedDict[str, Any]
 ) -> dict[str, Computation]:
-    """The hyperparameters of the client work and the finalizer."""
-    parts = OrderedDict(client_work=client_work, finalizer=finalizer)
+    """The hyperparameters of the parts, by the names that their states have."""
 
     @tf_computation(state_type)
     def get_hparams(state):

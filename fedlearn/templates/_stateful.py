@@ -17,7 +17,7 @@ from fedcore.types import (
     StructWithPythonType,
     Type,
 )
-from fedlearn.templates._compose import weights_computations
+from fedlearn.templates._compose import hparams_of_parts, weights_computations
 from fedlearn.templates._learning_process import (
     LearningAlgorithmState,
     LearningProcessOutputError,
@@ -73,6 +73,8 @@ class StatefulLearningProcess(IterativeProcess):
             from the server's weights.
         get_model_weights: `(S -> W)`, unplaced.
         set_model_weights: `(<S,W> -> S)`, unplaced.
+        get_hparams_fn: `(S -> H)`: the hyperparameters in a state, if there are any.
+        set_hparams_fn: `(<S,H> -> S)`.
 
     Raises:
         TypeError: If a computation is of another type.
@@ -85,6 +87,9 @@ class StatefulLearningProcess(IterativeProcess):
         initialize_client: Computation,
         get_model_weights: Computation,
         set_model_weights: Computation,
+        *,
+        get_hparams_fn: Computation | None = None,
+        set_hparams_fn: Computation | None = None,
     ):
         super().__init__(initialize_fn, next_fn, next_is_multi_arg=True)
         _check_next(next_fn)
@@ -103,6 +108,8 @@ class StatefulLearningProcess(IterativeProcess):
         self._initialize_client = initialize_client
         self._get_model_weights = get_model_weights
         self._set_model_weights = set_model_weights
+        self._get_hparams = get_hparams_fn
+        self._set_hparams = set_hparams_fn
 
     @property
     def initialize_client(self) -> Computation:
@@ -117,6 +124,23 @@ class StatefulLearningProcess(IterativeProcess):
     def set_model_weights(self, state: Any, model_weights: Any) -> Any:
         """A state like `state` with other weights."""
         return self._set_model_weights(state, model_weights)
+
+    def get_hparams(self, state: Any) -> Any:
+        """The hyperparameters in a state, by part of the process."""
+        return OrderedDict() if self._get_hparams is None else self._get_hparams(state)
+
+    def set_hparams(self, state: Any, hparams: Any) -> Any:
+        """A state like `state` with other hyperparameters, as `get_hparams` names them.
+
+        Raises:
+            ValueError: If the process has none.
+        """
+        if self._set_hparams is None:
+            raise ValueError(
+                "`set_hparams` needs a process with hyperparameters in its state, found "
+                "one that has none."
+            )
+        return self._set_hparams(state, hparams)
 
 
 class StatefulClientWorkProcess(MeasuredProcess):
@@ -179,7 +203,8 @@ def compose_stateful_learning_process(
         model_finalizer: Updates W with the aggregate.
 
     Returns:
-        A process whose server state is a `LearningAlgorithmState`.
+        A process whose server state is a `LearningAlgorithmState`, and whose
+        hyperparameters are the finalizer's.
 
     Raises:
         TypeError: If a part is of another kind, or does not fit the one before.
@@ -252,6 +277,7 @@ def compose_stateful_learning_process(
         next_fn,
         initialize_client,
         *weights_computations(state_type.member),
+        **hparams_of_parts(state_type.member, OrderedDict(finalizer=model_finalizer)),
     )
 
 

@@ -294,3 +294,103 @@ def test_a_run_that_is_killed_while_it_writes_ends_with_the_same_bits(
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_servers_rate_is_a_hyperparameter(scaffold):
+    state = scaffold.initialize()
+    hparams = scaffold.get_hparams(state)
+    assert hparams["finalizer"] == {}  # Keras's SGD has its rate fixed
+    process = algorithms.build_ditto(
+        MODEL_FN, sgdm(RATE), sgdm(1.0), proximal_strength=0.1
+    )
+    state = process.initialize()
+    hparams = process.get_hparams(state)
+    assert hparams["finalizer"]["learning_rate"] == 1.0
+    hparams["finalizer"]["learning_rate"] = 0.0
+    still = process.set_hparams(state, hparams)
+    data = cases.client_data()
+    output = process.next(still, first_states(process, still, len(data)), data)
+    assert_close(
+        output.state.global_model_weights.trainable,
+        state.global_model_weights.trainable,
+    )
+
+
+def test_as_many_states_as_clients_are_asked_for(scaffold):
+    state = scaffold.initialize()
+    with pytest.raises(ValueError, match="found 3 in .*client_states.*, 4 in"):
+        scaffold.next(state, first_states(scaffold, state, 3), cases.client_data())
+
+
+def a_stateful_process(*, result=None, arguments=None, initialize_client=None):
+    """A small process that counts, with one part as a test wants it."""
+    state = fedcore.type_at_server(tf.int32)
+    kept = fedcore.type_at_clients(tf.float32)
+    data = fedcore.type_at_clients(fedcore.SequenceType(tf.float32))
+    output = fedlearn.templates.StatefulLearningProcessOutput
+
+    @fedcore.federated_computation
+    def initialize_fn():
+        return fedcore.federated_value(0, fedcore.SERVER)
+
+    @fedcore.federated_computation(arguments or [state, kept, data])
+    def next_fn(taken):
+        make = result or (
+            lambda *parts: output(*parts, fedcore.federated_value((), fedcore.SERVER))
+        )
+        return make(taken[0], taken[1])
+
+    identity = fedcore.tf_computation(lambda x: x, tf.int32)
+    return fedlearn.templates.StatefulLearningProcess(
+        initialize_fn,
+        next_fn,
+        initialize_client
+        or fedcore.tf_computation(lambda w: tf.cast(w, tf.float32), tf.int32),
+        identity,
+        fedcore.tf_computation(lambda s, w: w, tf.int32, tf.int32),
+    )
+
+
+def test_a_stateful_process_of_small_parts():
+    process = a_stateful_process()
+    output = process.next(7, [1.0, 2.0], [[1.0], [2.0]])
+    assert (output.state, list(output.client_states)) == (7, [1.0, 2.0])
+    assert process.set_model_weights(7, 8) == 8
+    assert process.get_hparams(7) == {}
+    with pytest.raises(ValueError, match="needs a process with hyperparameters"):
+        process.set_hparams(7, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"result": lambda s, kept: (s, kept)},
+            "needs to return a `StatefulLearningProcessOutput",
+        ),
+        (
+            {
+                "result": lambda s, kept: (
+                    fedlearn.templates.StatefulLearningProcessOutput(s, s, s)
+                )
+            },
+            "client states needs to be at CLIENTS",
+        ),
+        (
+            {"initialize_client": fedcore.tf_computation(lambda w: w, tf.int32)},
+            "`initialize_client` needs to go from the model's weights",
+        ),
+        (
+            {
+                "arguments": [
+                    fedcore.type_at_server(tf.int32),
+                    fedcore.type_at_clients(tf.float32),
+                ]
+            },
+            "needs to take the server's state, the clients' states and their data",
+        ),
+    ],
+)
+def test_a_stateful_process_refuses(changes, message):
+    with pytest.raises(TypeError, match=message):
+        a_stateful_process(**changes)
