@@ -111,7 +111,12 @@ class PolymorphicComputation:
         return get_context_stack().current.invoke(computation, packed)
 
     def __repr__(self) -> str:
-        return f"<polymorphic computation {self.__name__}: {len(self._traced)} traced>"
+        _, source = describe(self.__wrapped__)
+        where = f", defined at {source}" if source else ""
+        return (
+            f"<polymorphic computation {self.__name__}: traced for {len(self._traced)} "
+            f"types{where}>"
+        )
 
 
 @attrs.frozen

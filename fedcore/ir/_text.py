@@ -175,7 +175,9 @@ def _leaf(node: Node) -> str:
             return literal.uri
         case Compiled(graph):
             # Content, not identity: two traces of one function print alike.
-            return f"graph#{hashlib.sha256(graph).hexdigest()[:8]}"
+            name = getattr(node.python, "name", "")
+            name = name if name.isidentifier() else "graph"
+            return f"{name}#{hashlib.sha256(graph).hexdigest()[:8]}"
         case Data(uri, _):
             return f"data({uri})"
         case Literal():

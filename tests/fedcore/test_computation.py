@@ -220,7 +220,10 @@ def test_polymorphic_computation_is_traced_once_per_type():
     assert [double(1), double(2), double(1.5)] == [2, 4, 3.0]
     assert double(np.array([1, 2], np.int32)).tolist() == [2, 4]
     assert traced == [tf.int32, tf.float32, tf.int32]
-    assert repr(double) == "<polymorphic computation double: 3 traced>"
+    text = repr(double)
+    assert text.startswith("<polymorphic computation double: traced for 3 types, ")
+    assert "defined at " in text
+    assert "test_computation.py:" in text
 
 
 def test_polymorphic_computation_for_a_type():

@@ -1,9 +1,12 @@
 """Text of trees: compact and formatted."""
 
+import re
+
 import pytest
 import strategies_ir
 import tensorflow as tf
 
+import fedcore
 from fedcore import ir
 from fedcore.types import CLIENTS, FunctionType, StructType, TensorType
 
@@ -45,6 +48,18 @@ def test_graphs_print_by_content():
     text = ir.compact(strategies_ir.add_one())
     assert text.startswith("graph#")
     assert len(text) == len("graph#") + 8
+
+
+def test_graphs_of_functions_print_their_names():
+    def double(x):
+        return 2 * x
+
+    first, second = (fedcore.tf_computation(double, tf.int32) for _ in range(2))
+    text = ir.compact(first.to_building_block())
+    assert text == ir.compact(second.to_building_block())
+    assert re.fullmatch("double#[0-9a-f]{8}", text)
+    nameless = fedcore.tf_computation(lambda x: 2 * x, tf.int32)
+    assert ir.compact(nameless.to_building_block()).startswith("graph#")
 
 
 def test_formatted_gives_each_local_a_line():
