@@ -318,7 +318,7 @@ def test_the_servers_rate_is_a_hyperparameter(scaffold):
 
 def test_as_many_states_as_clients_are_asked_for(scaffold):
     state = scaffold.initialize()
-    with pytest.raises(ValueError, match="found 3 in .*client_states.*, 4 in"):
+    with pytest.raises(ValueError, match=r"found 3 in .*client_states.*, 4 in"):
         scaffold.next(state, first_states(scaffold, state, 3), cases.client_data())
 
 
