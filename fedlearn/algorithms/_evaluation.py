@@ -25,7 +25,8 @@ from fedcore.types import (
     at_server,
     to_type,
 )
-from fedlearn.metrics import SumThenFinalizeFactory, sum_then_finalize
+from fedlearn.metrics import SumThenFinalizeFactory
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.templates import (
     ClientResult,
     ClientWorkProcess,
@@ -85,8 +86,8 @@ def build_federated_evaluation(
             f"`broadcast_process` needs to be stateless, found a state of type `{state}`."
         )
     work = evaluation_work(model)
-    aggregate = (metrics_aggregator or sum_then_finalize)(
-        model.metric_finalizers, model.metrics_type
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
     )
 
     @federated_computation(at_server(model.weights_type), at_clients(model.data_type))

@@ -29,6 +29,7 @@ from fedlearn.algorithms._recon_client import (
     reconstruction,
 )
 from fedlearn.metrics import SumThenFinalizeFactory, sum_then_finalize
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.models._reconstruction import (
     ReconstructionDatasetSplitFn,
     ReconstructionModel,
@@ -123,7 +124,7 @@ def build_fed_recon(
             client_weighting,
             recon,
         ),
-        metrics_aggregator or sum_then_finalize,
+        metrics_aggregator,
     )
 
 
@@ -233,7 +234,9 @@ def training_process(
     """The process of `build_fed_recon`, of arguments that are checked."""
     weighting = client_weighting or ClientWeighting.NUM_EXAMPLES
     work = training_work(recon, client_optimizer, reconstruction_optimizer, weighting)
-    aggregate = metrics_aggregator(recon.metric_finalizers, recon.metrics_type)
+    aggregate = metrics_aggregation(
+        metrics_aggregator, recon.metric_finalizers, recon.metrics_type
+    )
 
     @federated_computation
     def initialize_fn():

@@ -25,7 +25,7 @@ from fedlearn.algorithms._fed_avg import (
     default_server_optimizer,
     weighted,
 )
-from fedlearn.metrics import sum_then_finalize
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.metrics._fresh import apart
 from fedlearn.optimizers import Optimizer
 from fedlearn.optimizers._keras import KerasOptimizer, as_optimizer, call_optimizer_fn
@@ -127,8 +127,8 @@ def _scheduled_work(
         lambda start: optimizer_by_rate(start["learning_rate"]),
         ClientWeighting.NUM_EXAMPLES,
     )
-    aggregate = (metrics_aggregator or sum_then_finalize)(
-        model.metric_finalizers, model.metrics_type
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
     )
     initialize_fn = federated_computation(first_round)
 

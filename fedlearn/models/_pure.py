@@ -23,6 +23,7 @@ from fedlearn.models._from_functional import ModelFromFunctional, loss_and_examp
 from fedlearn.models._frozen import FrozenModel, frozen
 from fedlearn.models._functional import FunctionalModel
 from fedlearn.models._functional_keras import KerasFunctionalModel
+from fedlearn.models._hand_written import check_forward_pass
 from fedlearn.models._keras import KerasModel
 from fedlearn.models._masked import MaskedModel, masked_model
 from fedlearn.models._model import BatchOutput, Model
@@ -105,6 +106,9 @@ def pure_model(model_fn: Callable[[], Any] | FunctionalModel) -> PureModel | Non
         return frozen(pure_model(model.model_fn), model.values)
     if isinstance(model, ModelFromFunctional):
         return _of_model_from_functional(model)
+    check_forward_pass(
+        "`forward_pass` of a `Model`", model.forward_pass, model.input_spec
+    )
     return None
 
 
@@ -166,6 +170,12 @@ def _of_keras(model: KerasModel, model_fn: Callable[[], Any]) -> PureModel | Non
 
 
 def _of_functional(model: FunctionalModel) -> PureModel:
+    check_forward_pass(
+        "`forward_pass_fn` of a `FunctionalModel`",
+        lambda batch: model.forward_pass(model.initial_weights, batch),
+        model.input_spec,
+    )
+
     def initial_weights() -> ModelWeights:
         trainable, non_trainable = tf.nest.map_structure(
             tf.convert_to_tensor, model.initial_weights

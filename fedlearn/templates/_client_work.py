@@ -21,7 +21,7 @@ from fedcore.federated import (
 from fedcore.templates import MeasuredProcessOutput
 from fedcore.tensorflow import tf_computation
 from fedcore.types import SERVER, Type, at_clients, at_server, to_type
-from fedlearn.metrics import sum_then_finalize
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.optimizers import Optimizer, handle_indexed_slices_gradients
 from fedlearn.templates._client_loop import Learner, client_pass, learner
 from fedlearn.templates._finalizer import (
@@ -92,8 +92,8 @@ def delta_client_work(
         lambda start: _WithHparams(optimizer, start["hparams"]),
         client_weighting,
     )
-    aggregate = (metrics_aggregator or sum_then_finalize)(
-        model.metric_finalizers, model.metrics_type
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
     )
 
     @federated_computation
@@ -296,8 +296,8 @@ def stateless_client_work(
     Returns:
         A process without state that measures `<train=...>@SERVER`.
     """
-    aggregate = (metrics_aggregator or sum_then_finalize)(
-        model.metric_finalizers, model.metrics_type
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
     )
 
     @federated_computation
