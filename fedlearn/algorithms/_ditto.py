@@ -62,7 +62,7 @@ def build_ditto(
 
     The server's weights w are trained by Federated Averaging. Client k also keeps vₖ, at
     first w, and in each round passes over its data once more with gradients
-    ∇Fₖ(vₖ) + λ (vₖ − w).
+    ∇Fₖ(vₖ) + λ (vₖ − w). The non-trainable weights of a personal model are the server's.
 
     Args:
         model_fn: A function without arguments that returns a `fedlearn.Model`, or a

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import fedcore
 import fedlearn
+import fedsim
 from fedsim.datasets.columnar import Columns
 
 algorithms = fedlearn.algorithms
@@ -274,3 +276,37 @@ def test_what_clients_keep_is_in_the_types():
     assert str(parameter[1]) == "{<float32[2,1]>}@CLIENTS"
     assert str(parameter[2]) == f"{{{batch}}}@CLIENTS"
     assert str(process.next.type_signature.result[1]) == "{<float32[2,1]>}@CLIENTS"
+
+
+@pytest.mark.parametrize("name", ["scaffold", "fed_dyn", "ditto", "ifca", "fed_yogi"])
+def test_the_number_of_workers_does_not_change_a_bit(name, data):
+    process = {
+        "scaffold": lambda: algorithms.build_scaffold(model_fn, RATE, num_clients=20),
+        "fed_dyn": lambda: algorithms.build_fed_dyn(
+            model_fn, sgdm(RATE), regularization=0.4, num_clients=20
+        ),
+        "ditto": lambda: algorithms.build_ditto(
+            model_fn, sgdm(RATE), proximal_strength=0.6
+        ),
+        "ifca": lambda: algorithms.build_ifca(model_fn, sgdm(RATE), num_clusters=2),
+        "fed_yogi": lambda: algorithms.build_fed_yogi(model_fn, sgdm(RATE)),
+    }[name]()
+    many = data * 5
+
+    def two_rounds(workers):
+        with fedcore.context.use(fedsim.local_context(workers=workers, seed=1)):
+            state, kept = process.initialize(), None
+            for _ in range(2):
+                if isinstance(process, fedlearn.templates.StatefulLearningProcess):
+                    kept = kept or [
+                        process.initialize_client(process.get_model_weights(state))
+                    ] * len(many)
+                    output = process.next(state, kept, many)
+                    kept = output.client_states
+                else:
+                    output = process.next(state, many)
+                state = output.state
+        return tf.nest.flatten([state, kept or []])
+
+    for a, b in zip(two_rounds(1), two_rounds(2), strict=True):
+        np.testing.assert_array_equal(a, b)
