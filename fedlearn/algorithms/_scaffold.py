@@ -33,7 +33,7 @@ from fedlearn.algorithms._fed_avg import (
 )
 from fedlearn.metrics import sum_then_finalize
 from fedlearn.optimizers import _arguments as arguments
-from fedlearn.optimizers import build_sgdm
+from fedlearn.optimizers import Optimizer, build_sgdm
 from fedlearn.templates import (
     DistributionProcess,
     StatefulClientResult,
@@ -99,6 +99,12 @@ def build_scaffold(
         Learning, ICML 2020. arXiv:1910.06378.
     """
     check_weighting(client_weighting)
+    if callable(client_learning_rate) or isinstance(client_learning_rate, Optimizer):
+        raise TypeError(
+            "`build_scaffold` needs a float as `client_learning_rate`, found "
+            f"`{type(client_learning_rate).__name__}`.\n"
+            "Its clients take plain gradient steps: pass the rate, not an optimizer."
+        )
     rate = arguments.number_above_zero(
         "build_scaffold", "client_learning_rate", client_learning_rate
     )

@@ -103,7 +103,7 @@ def test_scaffold_is_the_same_on_the_reference_runtime(scaffold):
         (
             {"client_learning_rate": sgdm(0.1)},
             TypeError,
-            "needs a float or a scalar float tensor as `client_learning_rate`",
+            "Its clients take plain gradient steps: pass the rate",
         ),
         ({"num_clients": 0}, ValueError, "needs `num_clients` of at least 1"),
         ({"num_clients": [1, 2]}, TypeError, "needs an int as `num_clients`"),
