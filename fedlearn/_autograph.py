@@ -13,6 +13,8 @@ _MODULES = (
     "fedlearn.models._functional_keras",
     "fedlearn.models._keras",
     "fedlearn.models._losses",
+    "fedlearn.models._saved_functions",
+    "fedlearn.models._saved_nest",
     "fedlearn.models._stateless",
     "fedlearn.models._weights",
     "fedlearn.optimizers._adafactor",
