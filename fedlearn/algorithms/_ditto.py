@@ -23,7 +23,7 @@ from fedlearn.algorithms._fed_avg import (
     default_server_optimizer,
     weighted,
 )
-from fedlearn.metrics import sum_then_finalize
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.models import ModelWeights
 from fedlearn.optimizers import _arguments as arguments
 from fedlearn.templates import (
@@ -110,9 +110,7 @@ def build_ditto(
         model.initial_weights,
         tf_computation(lambda weights: weights.trainable, model.weights_type),
         model_distributor or build_broadcast_process(model.weights_type),
-        _client_work(
-            model, train, personalize, metrics_aggregator or sum_then_finalize
-        ),
+        _client_work(model, train, personalize, metrics_aggregator),
         create_aggregator(weighted(model_aggregator or MeanFactory()), update_type),
         build_apply_optimizer_finalizer(server_optimizer_fn, model.weights_type),
     )
@@ -165,7 +163,9 @@ def _client_work(
     personalize: Computation,
     metrics_aggregator: Any,
 ) -> StatefulClientWorkProcess:
-    aggregate = metrics_aggregator(model.metric_finalizers, model.metrics_type)
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
+    )
 
     @federated_computation
     def initialize_fn():

@@ -28,7 +28,7 @@ from fedcore.types import (
 )
 from fedlearn.algorithms._fed_avg import create_aggregator, weighted
 from fedlearn.algorithms._scaffold import check_num_clients
-from fedlearn.metrics import sum_then_finalize
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.models import ModelWeights
 from fedlearn.optimizers import _arguments as arguments
 from fedlearn.templates import (
@@ -113,7 +113,7 @@ def build_fed_dyn(
         _client_work(
             model,
             _local_training(model, client_optimizer_fn, alpha),
-            metrics_aggregator or sum_then_finalize,
+            metrics_aggregator,
         ),
         _mean_and_count(mean),
         _finalizer(model.weights_type, num_clients),
@@ -160,7 +160,9 @@ def _local_training(model: Learner, optimizer_fn: Any, alpha: float) -> Any:
 def _client_work(
     model: Learner, train: Any, metrics_aggregator: Any
 ) -> StatefulClientWorkProcess:
-    aggregate = metrics_aggregator(model.metric_finalizers, model.metrics_type)
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
+    )
 
     @federated_computation
     def initialize_fn():

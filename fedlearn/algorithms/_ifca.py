@@ -24,7 +24,7 @@ from fedlearn.algorithms._fed_avg import (
     default_server_optimizer,
     weighted,
 )
-from fedlearn.metrics import sum_then_finalize
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.models import ModelWeights
 from fedlearn.templates import (
     DistributionProcess,
@@ -109,8 +109,8 @@ def build_ifca(
     factory = weighted(model_aggregator or MeanFactory(no_nan_division=True))
     aggregator = create_aggregator(factory, model.weights_type.trainable)
     finalizer = build_apply_optimizer_finalizer(server_optimizer_fn, model.weights_type)
-    aggregate = (metrics_aggregator or sum_then_finalize)(
-        model.metric_finalizers, model.metrics_type
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
     )
 
     @federated_computation

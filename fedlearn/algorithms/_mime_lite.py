@@ -38,6 +38,7 @@ from fedlearn.algorithms._schedules import (
     next_round,
 )
 from fedlearn.metrics import sum_then_finalize
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.optimizers import LEARNING_RATE_KEY, Optimizer, build_sgdm
 from fedlearn.templates import ClientWorkProcess, DistributionProcess, LearningProcess
 from fedlearn.templates._client_loop import Learner, learner
@@ -278,8 +279,8 @@ def _mime_lite_work(
     )
     gradient_type = model.weights_type.trainable
     gradients = create_aggregator(full_gradient_aggregator, gradient_type)
-    aggregate = (metrics_aggregator or sum_then_finalize)(
-        model.metric_finalizers, model.metrics_type
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
     )
 
     @tf_computation(optimizer_type, gradient_type)

@@ -31,9 +31,9 @@ from fedlearn.algorithms._fed_avg import (
     default_server_optimizer,
     weighted,
 )
-from fedlearn.metrics import sum_then_finalize
-from fedlearn.optimizers import _arguments as arguments
+from fedlearn.metrics._aggregator import metrics_aggregation
 from fedlearn.optimizers import Optimizer, build_sgdm
+from fedlearn.optimizers import _arguments as arguments
 from fedlearn.templates import (
     DistributionProcess,
     StatefulClientResult,
@@ -125,7 +125,7 @@ def build_scaffold(
             rate,
             num_clients,
             client_weighting,
-            metrics_aggregator or sum_then_finalize,
+            metrics_aggregator,
         ),
         create_aggregator(weighted(model_aggregator or MeanFactory()), control_type),
         build_apply_optimizer_finalizer(server_optimizer_fn, model.weights_type),
@@ -207,7 +207,9 @@ def _client_work(
         update=update,
         finish=finish,
     )
-    aggregate = metrics_aggregator(model.metric_finalizers, model.metrics_type)
+    aggregate = metrics_aggregation(
+        metrics_aggregator, model.metric_finalizers, model.metrics_type
+    )
 
     @tf_computation
     def initial_control():

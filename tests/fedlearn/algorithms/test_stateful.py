@@ -121,6 +121,19 @@ def test_scaffold_refuses(changes, error, message):
 
 
 @pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (algorithms.build_ditto, {"proximal_strength": 0.1}),
+        (algorithms.build_fed_dyn, {"regularization": 0.1, "num_clients": 3}),
+        (algorithms.build_ifca, {"num_clusters": 2}),
+    ],
+)
+def test_a_metrics_aggregator_makes_a_computation(build, options):
+    with pytest.raises(TypeError, match="`metrics_aggregator` needs to make a comp"):
+        build(MODEL_FN, sgdm(RATE), metrics_aggregator=lambda *_: 3, **options)
+
+
+@pytest.mark.parametrize(
     ("build", "options", "error", "message"),
     [
         (
