@@ -40,7 +40,7 @@ def create_keras_metric_finalizer(
             fresh = construct()
             _build_for(fresh, unfinalized_metric_values)
         if is_keras_2(fresh):
-            return _finalize_keras_2(construct(), unfinalized_metric_values)
+            return _result_of_keras_2(fresh, construct, unfinalized_metric_values)
         values = _checked(fresh, unfinalized_metric_values)
         with keras.StatelessScope(zip(fresh.variables, values)):
             return tf.nest.map_structure(tf.convert_to_tensor, fresh.result())
@@ -90,12 +90,24 @@ def _constructor_from_config(metric: keras.metrics.Metric):
     return construct
 
 
-def _finalize_keras_2(metric: Any, unfinalized_metric_values: list[tf.Tensor]) -> Any:
-    """The result of a fresh metric of Keras 2, which is set to the values for it."""
-    _build_for(metric, unfinalized_metric_values)
-    values = _checked(metric, unfinalized_metric_values)
-    for variable, value in zip(metric.variables, values):
-        variable.assign(value)
+def _result_of_keras_2(metric: Any, construct: Callable[[], Any], given: Any) -> Any:
+    """The result of a metric of Keras 2, which knows no stateless scope.
+
+    The values stand in place of the variables of `metric`, a fresh one. One that holds
+    them elsewhere than in its attributes is made anew, and its variables are set.
+    """
+    values = _checked(metric, given)
+    by_variable = {id(v): x for v, x in zip(metric.variables, values)}
+    held = {
+        k: by_variable[id(v)] for k, v in vars(metric).items() if id(v) in by_variable
+    }
+    if len(held) == len(values):
+        vars(metric).update(held)
+    else:
+        metric = construct()
+        _build_for(metric, given)
+        for variable, value in zip(metric.variables, values):
+            variable.assign(value)
     return tf.nest.map_structure(tf.convert_to_tensor, metric.result())
 
 

@@ -85,6 +85,6 @@ def unseeded_states(keras_model: keras.Model) -> list[keras.Variable]:
     return [
         generator.state
         for layer in keras_model._flatten_layers()
-        for generator in layer._seed_generators
+        for generator in getattr(layer, "_seed_generators", ())  # Keras 2 has none
         if generator.get_config()["seed"] is None
     ]

@@ -170,6 +170,55 @@ def test_weights_go_into_a_model_and_come_out_of_it():
     assert [tuple(w.shape) for w in weights.trainable] == [(4, 3), (3,)]
 
 
+def test_a_saved_model_predicts_and_finalizes_as_before(tmp_path):
+    model = model_fn()
+    fedlearn.models.save(model, str(tmp_path / "model"))
+    loaded = fedlearn.models.load(str(tmp_path / "model"))
+    batch = DATA[0][0]
+    np.testing.assert_allclose(
+        loaded.predict_on_batch(batch["x"]), model.predict_on_batch(batch["x"])
+    )
+    for one in (model, loaded):
+        one.forward_pass(batch)
+    values = model.report_local_unfinalized_metrics()
+    for name, finalize in model.metric_finalizers().items():
+        again = loaded.metric_finalizers()[name](values[name])
+        np.testing.assert_allclose(again, finalize(values[name]))
+
+
+class Kept(tf_keras.metrics.Metric):
+    """Keeps its variables where a finalizer does not look for them."""
+
+    def __init__(self, name="kept", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.parts = [self.add_weight(name="a", initializer="zeros")]
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.parts[0].assign_add(1.0)
+
+    def result(self):
+        return self.parts[0] * 2.0
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "expected"),
+    [
+        (tf_keras.metrics.Mean(), [6.0, 4.0], 1.5),
+        (lambda: tf_keras.metrics.Sum(), [6.0], 6.0),
+        (tf_keras.metrics.AUC(num_thresholds=3), [[1.0, 1.0, 0.0]] * 4, None),
+        (Kept(), [3.0], 6.0),
+    ],
+)
+def test_finalizers_of_metrics(metric, values, expected):
+    finalize = fedlearn.metrics.create_keras_metric_finalizer(metric)
+    types = fedcore.to_type([tf.TensorSpec(np.shape(v), tf.float32) for v in values])
+    computation = fedcore.tf_computation(finalize, types)
+    values = [np.asarray(v, np.float32) for v in values]
+    assert computation(values) == pytest.approx(float(finalize(values)))
+    if expected is not None:
+        assert computation(values) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("model", "loss", "metric", "told"),
     [
