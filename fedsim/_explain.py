@@ -23,7 +23,7 @@ from fedcore.compiler import (
 from fedcore.computation import ConcreteComputation, PolymorphicComputation
 from fedcore.context import get_context_stack
 from fedcore.framework import ExecutionContext
-from fedcore.types import SequenceType
+from fedcore.types import FederatedType, SequenceType, TensorType
 from fedsim import _traffic as traffic
 from fedsim._explanation import Explanation, Size, StepExplanation
 from fedsim._known_call import Call, call_of, data_of, leaf_types, of_types
@@ -74,14 +74,12 @@ def explain(
             its type.
         ValueError: If a number is negative, or not that of the arguments.
     """
-    for name, number in (("clients", clients), ("examples", examples)):
-        if number is not None and number < 0:
-            raise ValueError(
-                f"`explain` needs `{name}` to be 0 or more, found {number}."
-            )
+    _check_count("clients", clients)
+    _check_count("examples", examples)
     if isinstance(computation, PolymorphicComputation) and (args or kwargs):
         computation = of_types(computation, args, kwargs)
     comp = traced("explain", computation)
+    _check_not_a_count(comp, args)
     planned_before = comp in _plan._plans
     plan = _plan.plan_of(comp)
     call = call_of(comp, plan, args, kwargs, clients)
@@ -104,6 +102,27 @@ def explain(
         len(functions),
         planned_before,
     )
+
+
+def _check_count(name: str, number: Any) -> None:
+    if number is None:
+        return
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"`explain` needs an int at `{name}`, found {number!r}.")
+    if number < 0:
+        raise ValueError(f"`explain` needs `{name}` to be 0 or more, found {number}.")
+
+
+def _check_not_a_count(comp: ConcreteComputation, args: tuple[Any, ...]) -> None:
+    parameter = comp.type_signature.parameter
+    if isinstance(parameter, FederatedType):
+        parameter = parameter.member
+    number = args[0] if len(args) == 1 else None
+    if type(number) is int and not isinstance(parameter, TensorType):
+        raise TypeError(
+            f"`explain` takes arguments as a call of `{comp.__name__}` does, found "
+            f"{number}.\nGive a number of clients by name: `clients={number}`."
+        )
 
 
 def _context() -> LocalContext | ReferenceContext:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
 import numpy as np
-import tensorflow as tf
 
-from fedcore import ir, structure
+from fedcore import ir
 from fedcore.computation import ConcreteComputation, pack_args
 from fedcore.context import get_context_stack
-from fedcore.types import CLIENTS, FederatedType, SequenceType, StructType, Type
+from fedcore.types import CLIENTS, FederatedType, StructType, Type
 from fedsim._debug import DebugContext, PythonReference
+from fedsim._described import described, leaves
 from fedsim._ordered import restart
 from fedsim._traced import traced
 from fedsim.runtime._context import number_of_clients
@@ -68,7 +68,7 @@ class Step:
         sides += [("out", self.output, self.output_type)]
         for side, value, type_ in sides:
             if type_ is not None and not (side == "out" and self.error):
-                lines += [f"  {side:<4}{line}" for line in _described(value, type_)]
+                lines += [f"  {side:<4}{line}" for line in described(value, type_)]
         if self.error is not None:
             text = f"{type(self.error).__name__}: {self.error}".split("\n")[0]
             lines.append(f"  {text[:_LONG]}{'...' if len(text) > _LONG else ''}")
@@ -188,7 +188,7 @@ class Recording:
                 ("output", step.output, step.output_type),
             )
             if type_ is not None
-            for path, leaf in _leaves(value, type_, side)
+            for path, leaf in leaves(value, type_, side)
             if isinstance(leaf, np.ndarray | np.generic)
             and leaf.dtype.kind in "fc"
             and not np.all(np.isfinite(leaf))
@@ -199,6 +199,8 @@ class Recording:
             return f"<recording of {self._computation.__name__}, not called yet>"
         # A map without a traced function only picks and packs values.
         told = [s for s in self.steps if s.function or s.operator not in _WORK]
+        if not self.steps:
+            return f"<recording of {self._computation.__name__}: no client took part>"
         return "\n".join(map(repr, told or self.steps))
 
 
@@ -232,9 +234,25 @@ def record(
     Raises:
         TypeError: If `computation` is not a traced computation.
     """
-    chosen = None if clients is None else frozenset(clients)
+    chosen = None if clients is None else _chosen(clients)
     comp = traced("record", computation)
     return Recording(comp, chosen, seed, default_num_clients)
+
+
+def _chosen(clients: Any) -> frozenset[int]:
+    if not isinstance(clients, Iterable) or isinstance(clients, str):
+        raise TypeError(
+            f"`record` needs a list of clients' indices at `clients`, found {clients!r}.\n"
+            f"For one client pass `clients=[{clients!r}]`."
+        )
+    found = frozenset(clients)
+    for client in found:
+        if not isinstance(client, int | np.integer):
+            raise TypeError(
+                f"`record` needs indices at `clients`, found {client!r}.\nThe index is a "
+                "client's place in the list that is passed to the call."
+            )
+    return found
 
 
 def _debugging() -> bool:
@@ -333,53 +351,3 @@ def function_names(node: ir.Node | None) -> str:
 
 def _is_traced(node: ir.Node) -> bool:
     return isinstance(node, ir.Compiled) and node.python is not None
-
-
-# --- Text ---------------------------------------------------------------------------
-
-
-def _leaves(value: Any, type_: Type, path: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(type_, StructType):
-        yield path, value
-        return
-    if isinstance(value, dict):
-        items = list(value.values())
-    elif isinstance(value, tf.RaggedTensor | tf.SparseTensor):
-        yield path, value
-        return
-    else:
-        items = list(structure.from_container(value))
-    for i, (item, (name, element)) in enumerate(
-        zip(items, structure.iter_elements(type_))
-    ):
-        where = f"{path}.{name}" if name else f"{path}[{i}]"
-        yield from _leaves(item, element, where)
-
-
-def _described(value: Any, type_: Type) -> list[str]:
-    return [
-        f"{path.lstrip('.')}{': ' if path else ''}{_summary(leaf, type_)}"
-        for path, leaf in _leaves(value, type_, "")
-    ] or ["nothing"]
-
-
-def _summary(leaf: Any, type_: Type) -> str:
-    if isinstance(leaf, tf.data.Dataset):
-        count = int(leaf.cardinality())
-        element = str(type_.element) if isinstance(type_, SequenceType) else "elements"
-        element = element if len(element) <= 50 else "elements"
-        return f"a dataset of {count if count >= 0 else 'many'} {element}"
-    array = np.asarray(leaf)
-    if array.size <= 4:
-        return str(array.tolist())
-    text = f"{array.dtype.name}[{','.join(map(str, array.shape))}]"
-    if array.dtype.kind not in "fiu":
-        return text
-    finite = array[np.isfinite(array)]
-    if finite.size < array.size:
-        text += f" {array.size - finite.size} not finite"
-    if finite.size:
-        text += (
-            f" min {finite.min():.4g} mean {finite.mean():.4g} max {finite.max():.4g}"
-        )
-    return text

@@ -251,6 +251,10 @@ def test_explain_checks_its_numbers():
         fedsim.explain(variance, examples=-5)
     with pytest.raises(ValueError, match="which is 2, found 5"):
         fedsim.explain(variance, [1.0, 2.0], clients=5)
+    with pytest.raises(TypeError, match=r"needs an int at `clients`, found 1\.5"):
+        fedsim.explain(variance, clients=1.5)
+    with pytest.raises(TypeError, match="by name: `clients=10`"):
+        fedsim.explain(a_round, 10)
 
 
 def test_explain_under_a_context_that_interprets(averaging):
@@ -666,5 +670,12 @@ def test_record_says_how_it_is_used():
     recording(CLIENTS, 1.0)
     with pytest.raises(ValueError, match="Client 2 was not recorded"):
         recording.replay(2)
+    with pytest.raises(TypeError, match=r"For one client pass `clients=\[3\]`"):
+        fedsim.record(a_round, clients=3)
+    with pytest.raises(TypeError, match="needs indices at `clients`, found 'writer'"):
+        fedsim.record(a_round, clients=["writer"])
+    alone = fedsim.record(noise)
+    alone(1.0)
+    assert repr(alone) == "<recording of noise: no client took part>"
     with pytest.raises(TypeError, match="`record` needs a traced computation"):
         fedsim.record(3)
