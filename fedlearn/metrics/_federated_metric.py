@@ -31,11 +31,12 @@ def federated_aggregate_keras_metric(metrics: Any, federated_values: Any) -> Val
         metrics: A Keras metric or a function without arguments that makes one, or a
             sequence of such.
         federated_values: The values of the variables, `{<V,...>}@CLIENTS` for one metric.
-            For a sequence of metrics a structure of these, in their order, placed as a
-            whole or each on its own.
+            For a sequence of metrics a structure of these, placed as a whole or each on
+            its own: by the names of the metrics, or in their order.
 
     Returns:
-        The metric at the server; for a sequence `<name=...,...>@SERVER`.
+        The metric at the server; for a sequence `<name=...,...>@SERVER`, by the names of
+        the values if they have any, else of the metrics.
 
     Raises:
         TypeError: If there is no metric.
@@ -62,15 +63,30 @@ def federated_aggregate_keras_metric(metrics: Any, federated_values: Any) -> Val
             f"metrics at `federated_values`, found `{member}`."
         )
 
+    ordered = _in_order_of_the_values(finalizers, member)
+
     @tf_computation(member)
     def finalize(values):
-        parts = structure.from_container(values)
         return collections.OrderedDict(
             (name, finalizer(list(part)))
-            for (name, finalizer), part in zip(finalizers.items(), parts)
+            for (name, finalizer), part in zip(
+                ordered.items(), structure.from_container(values)
+            )
         )
 
     return federated_map(finalize, values)
+
+
+def _in_order_of_the_values(
+    finalizers: dict[str, Any], member: StructType
+) -> dict[str, Any]:
+    """The finalizer of each part of the values, by the name that its result gets."""
+    names = structure.name_list(member)
+    if not names:
+        return finalizers
+    if set(names) == set(finalizers):
+        return {name: finalizers[name] for name in names}
+    return dict(zip(names, finalizers.values()))
 
 
 def _finalizers_by_name(metrics: Sequence[Any]) -> dict[str, Any]:

@@ -40,10 +40,10 @@ def test_several_metrics_in_one_value():
     values = collections.OrderedDict(error=ERROR, total=[tf.float32])
     computation = aggregate(metrics, values)
     assert str(computation.type_signature.result) == (
-        "<mean_absolute_error=float32,sum=float32>@SERVER"
+        "<error=float32,total=float32>@SERVER"
     )
     data = [collections.OrderedDict(error=[2.0, 1.0], total=[3.0])] * 2
-    assert computation(data) == {"mean_absolute_error": 2.0, "sum": 6.0}
+    assert computation(data) == {"error": 2.0, "total": 6.0}
 
 
 def test_several_metrics_placed_each_on_its_own():
@@ -75,3 +75,14 @@ def test_wrong_arguments():
         aggregate([keras.metrics.Sum(name="a"), keras.metrics.Sum(name="b")], [ERROR])
     with pytest.raises(ValueError, match="found `sum` twice"):
         aggregate([keras.metrics.Sum(name="sum")] * 2, [ERROR, ERROR])
+
+
+def test_values_by_the_names_of_the_metrics_may_come_in_any_order():
+    metrics = [keras.metrics.Mean(name="mean"), keras.metrics.Sum(name="total")]
+    values = collections.OrderedDict(total=[tf.float32], mean=[tf.float32, tf.float32])
+    computation = aggregate(metrics, values)
+    assert str(computation.type_signature.result) == (
+        "<total=float32,mean=float32>@SERVER"
+    )
+    client = collections.OrderedDict(total=[5.0], mean=[6.0, 2.0])
+    assert computation([client, client]) == {"total": 10.0, "mean": 3.0}
