@@ -15,7 +15,11 @@ from fedcore.federated import (
     federated_value,
     federated_zip,
 )
-from fedcore.templates import AggregationProcess, MeasuredProcessOutput
+from fedcore.templates import (
+    AggregationProcess,
+    MeasuredProcess,
+    MeasuredProcessOutput,
+)
 from fedcore.types import (
     CLIENTS,
     SERVER,
@@ -80,6 +84,11 @@ def build_federated_evaluation(
     del use_experimental_simulation_loop
     model = learner(model_fn)
     broadcast = broadcast_process or build_broadcast_process(model.weights_type)
+    if not isinstance(broadcast, MeasuredProcess):
+        raise TypeError(
+            "`broadcast_process` needs to be a `DistributionProcess`, found "
+            f"`{type(broadcast).__name__}`."
+        )
     state = broadcast.state_type.member
     if not (state.is_struct() and len(state) == 0):
         raise ValueError(
@@ -130,11 +139,7 @@ def build_fed_eval(
     if aggregation is None:
         factory = SumThenFinalizeFactory(model.metric_finalizers)
         aggregation = factory.create(model.metrics_type)
-    elif not isinstance(aggregation, AggregationProcess):
-        raise TypeError(
-            "`metrics_aggregation_process` needs to be an `AggregationProcess`, found "
-            f"`{type(aggregation).__name__}`."
-        )
+    _check_aggregation(aggregation, model.metrics_type)
     # Four parts as in training, so that states and metrics look alike; nothing is sent.
     return compose_learning_process(
         model.initial_weights,
@@ -143,6 +148,30 @@ def build_fed_eval(
         MeanFactory().create(to_type(()), to_type(tf.float32)),
         _unchanged_weights(model.weights_type),
     )
+
+
+def _check_aggregation(aggregation: Any, metrics_type: Type) -> None:
+    """Raises TypeError unless it takes the model's metrics and gives a pair of metrics."""
+    name = "`metrics_aggregation_process`"
+    if not isinstance(aggregation, AggregationProcess):
+        raise TypeError(
+            f"{name} needs to be an `AggregationProcess`, found "
+            f"`{type(aggregation).__name__}`."
+        )
+    taken = aggregation.next.type_signature.parameter[1].member
+    if not taken.is_assignable_from(metrics_type):
+        raise TypeError(
+            f"{name} needs to take the model's unfinalized metrics\n    {metrics_type}\n"
+            f"found that it takes\n    {taken}"
+        )
+    result = aggregation.next.type_signature.result.result.member
+    if not (result.is_struct() and len(result) == 2):
+        raise TypeError(
+            f"{name} needs to give a pair, the metrics of the round and of all rounds, "
+            f"found `{result}`.\n"
+            "fedlearn.metrics.SumThenFinalizeFactory makes such processes, also with "
+            "another factory within: inner_summation_factory=..."
+        )
 
 
 def _evaluation_client_work(

@@ -13,7 +13,12 @@ from fedcore.computation import Computation
 from fedcore.federated import federated_broadcast, federated_computation, federated_map
 from fedcore.tensorflow import tf_computation
 from fedcore.types import SequenceType, Type, at_clients, at_server, to_type
-from fedlearn.models import Model, ModelWeights, weights_type_from_model
+from fedlearn.models import (
+    FunctionalModel,
+    Model,
+    ModelWeights,
+    weights_type_from_model,
+)
 
 BASELINE = "baseline_metrics"
 
@@ -56,6 +61,7 @@ def build_personalization_eval(
         arXiv:1910.10252.
     """
     _check(personalize_fn_dict, baseline_evaluate_fn, context_tff_type)
+    _check_model_and_number(model_fn, max_num_clients)
     weights_type = weights_type_from_model(model_fn)
     with tf.Graph().as_default():  # its variables are not kept
         example_type = _without_batch(model_fn().input_spec)
@@ -76,7 +82,7 @@ def build_personalization_eval(
         )
         for name, make_strategy in personalize_fn_dict.items():
             model = _model_at(model_fn, server_model_weights)
-            metrics[name] = make_strategy()(model, *arguments)
+            metrics[name] = _made(name, make_strategy)(model, *arguments)
         return metrics
 
     @federated_computation(at_server(weights_type), at_clients(to_type(input_type)))
@@ -86,6 +92,19 @@ def build_personalization_eval(
         return federated_sample(metrics, max_num_clients)
 
     return evaluate
+
+
+def _made(name: str, make_strategy: Callable[[], Any]) -> Callable[..., Any]:
+    """The strategy, made inside the graph: it may have an optimizer's variables."""
+    strategy = make_strategy()
+    if not callable(strategy):
+        raise TypeError(
+            "`build_personalization_eval` needs functions that make a strategy at "
+            f"`personalize_fn_dict`, found that `{name}` makes "
+            f"`{type(strategy).__name__}`.\n"
+            "A strategy is a function (model, train_data, test_data) -> metrics."
+        )
+    return strategy
 
 
 def _model_at(model_fn: Callable[[], Model], weights: ModelWeights) -> Model:
@@ -105,6 +124,25 @@ def _without_batch(input_spec: Any) -> Type:
         return tf.TensorSpec(spec.shape[1:], spec.dtype)
 
     return to_type(tf.nest.map_structure(of_example, input_spec))
+
+
+def _check_model_and_number(model_fn: Any, max_num_clients: Any) -> None:
+    if isinstance(model_fn, FunctionalModel) or not callable(model_fn):
+        raise TypeError(
+            "`build_personalization_eval` needs a function that makes a `Model` at "
+            f"`model_fn`, found `{type(model_fn).__name__}`.\n"
+            "Make one of a functional model by fedlearn.models.model_from_functional."
+        )
+    if isinstance(max_num_clients, bool) or not isinstance(max_num_clients, int):
+        raise TypeError(
+            "`build_personalization_eval` needs an integer at `max_num_clients`, found "
+            f"`{max_num_clients!r}`."
+        )
+    if max_num_clients < 1:
+        raise ValueError(
+            "`build_personalization_eval` needs `max_num_clients` > 0, found "
+            f"{max_num_clients}."
+        )
 
 
 def _check(strategies: Any, baseline: Any, context_type: Any) -> None:
