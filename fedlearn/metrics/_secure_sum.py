@@ -11,7 +11,12 @@ import attrs
 from fedcore import aggregators, structure
 from fedcore.aggregators import UnweightedAggregationFactory
 from fedcore.computation import Computation
-from fedcore.federated import federated_computation, federated_map, federated_zip
+from fedcore.federated import (
+    federated_computation,
+    federated_map,
+    federated_value,
+    federated_zip,
+)
 from fedcore.templates import (
     AggregationProcess,
     EstimationProcess,
@@ -19,6 +24,7 @@ from fedcore.templates import (
 )
 from fedcore.tensorflow import tf_computation
 from fedcore.types import (
+    SERVER,
     StructType,
     StructWithPythonType,
     TensorType,
@@ -192,7 +198,7 @@ def _grouped_sum(
 
     @federated_computation
     def initialize():
-        return federated_zip(
+        return _zipped(
             collections.OrderedDict(
                 (key, process.initialize()) for key, process in sums.items()
             )
@@ -205,19 +211,25 @@ def _grouped_sum(
             (key, process.next(state[i], grouped[i]))
             for i, (key, process) in enumerate(sums.items())
         )
-        totals = federated_zip(tuple(output.result for output in outputs.values()))
+        totals = _zipped(tuple(output.result for output in outputs.values()))
         return MeasuredProcessOutput(
-            state=_zipped("state", outputs),
+            state=_zipped(_part("state", outputs)),
             result=federated_map(by_metric, totals),
-            measurements=_zipped("measurements", outputs),
+            measurements=_zipped(_part("measurements", outputs)),
         )
 
     return AggregationProcess(initialize, next_fn)
 
 
-def _zipped(part: str, outputs: Mapping[str, Any]) -> Any:
-    parts = ((key, getattr(output, part)) for key, output in outputs.items())
-    return federated_zip(collections.OrderedDict(parts))
+def _part(name: str, outputs: Mapping[str, Any]) -> collections.OrderedDict:
+    return collections.OrderedDict(
+        (key, getattr(output, name)) for key, output in outputs.items()
+    )
+
+
+def _zipped(parts: Any) -> Any:
+    """One value at the server; a model may have no metrics at all."""
+    return federated_zip(parts) if parts else federated_value(parts, SERVER)
 
 
 def _sum_of(leaves: list[_Leaf]) -> AggregationProcess:
@@ -306,7 +318,7 @@ def _check_named_metrics(function: str, metrics_type: Any) -> None:
 
 def _finalized_names(function: str, finalized: Type) -> list[str]:
     names = structure.name_list(finalized) if isinstance(finalized, StructType) else []
-    if not names or len(names) != len(finalized):
+    if not isinstance(finalized, StructType) or len(names) != len(finalized):
         raise TypeError(
             f"`{function}` needs `metric_finalizers` that give metrics by name, found "
             f"`{finalized}`."

@@ -24,6 +24,7 @@ from fedcore.tensorflow import tf_computation
 from fedcore.types import CLIENTS, SERVER, TensorType, at_clients, at_server, to_type
 from fedlearn import algorithms, reconstruction, templates
 
+pytestmark = pytest.mark.slow
 OD = collections.OrderedDict
 sgd = fedlearn.optimizers.build_sgdm(0.05)
 model_fn = learning_cases.model_fn_of(fedlearn, keras)

@@ -16,7 +16,10 @@ import fedlearn
 from fedcore.structure import Struct
 from fedlearn import ModelWeights, models
 
-pytestmark = pytest.mark.filterwarnings("ignore:Batch normalisation")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Batch normalisation"),
+]
 sgd = fedlearn.optimizers.build_sgdm(0.05)
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -41,6 +41,7 @@ def test_process_agrees_with_tff(name):
     assert_process_agrees(name, learning_cases.run(*PROCESSES[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_each_optimizer_agrees_with_tff(name):
     assert_process_agrees(name, learning_cases.run(*OPTIMIZERS[name]))

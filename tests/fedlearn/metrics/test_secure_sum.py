@@ -97,6 +97,23 @@ def test_no_clients_sum_to_zero():
     assert found["loss"] == 0.0
 
 
+def test_a_model_may_have_no_metrics():
+    functional = fedlearn.models.functional_model_from_keras(
+        keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)]),
+        keras.losses.MeanSquaredError(),
+        learning_cases.INPUT_SPEC,
+    )
+    sgd = fedlearn.optimizers.build_sgdm(0.05)
+    process = fedlearn.algorithms.build_weighted_fed_avg(
+        functional, sgd, sgd, metrics_aggregator=metrics.secure_sum_then_finalize
+    )
+    output = process.next(process.initialize(), learning_cases.client_data())
+    found = output.metrics["client_work"]["train"]
+    assert found == {"secure_sum_measurements": {}}
+    empty = metrics.SecureSumFactory().create(to_type(OD()))
+    assert empty.next(empty.initialize(), [OD(), OD()]).result == {}
+
+
 @pytest.fixture(scope="module")
 def model_fn():
     return learning_cases.model_fn_of(fedlearn, keras)
