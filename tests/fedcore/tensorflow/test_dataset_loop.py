@@ -15,7 +15,9 @@ def numbers(*lengths):
     """A dataset of vectors of these lengths."""
     ragged = [np.arange(n, dtype=np.float32) + 1 for n in lengths]
     spec = tf.TensorSpec([None], tf.float32)
-    dataset = tf.data.Dataset.from_generator(lambda: iter(ragged), output_signature=spec)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter(ragged), output_signature=spec
+    )
     return dataset.apply(tf.data.experimental.assert_cardinality(len(ragged)))
 
 
@@ -24,7 +26,9 @@ def weighted_sum(ds):
     total, number = tf.constant(0.0), tf.constant(0)
     for x in ds:
         number += 1
-        total = total * 0.5 + tf.reduce_sum(x) * tf.cast(number + tf.size(x), tf.float32)
+        total = total * 0.5 + tf.reduce_sum(x) * tf.cast(
+            number + tf.size(x), tf.float32
+        )
     return total, number
 
 
