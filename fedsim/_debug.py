@@ -17,16 +17,10 @@ from fedcore._users_line import users_line
 from fedcore.context import ContextError, SyncContext
 from fedcore.tensorflow._python import Python
 from fedcore.types import FunctionType, SequenceType, StructType, Type
-from fedsim._ordered import ordered, restart
 from fedsim.runtime import ClientError, ReferenceContext
 from fedsim.runtime._reference import Reference
 from fedsim.runtime._seeds import fold
-from fedsim.runtime._values import (
-    Placed,
-    from_python,
-    in_containers,
-    to_dataset,
-)
+from fedsim.runtime._values import from_python, in_containers, to_dataset
 
 
 @contextlib.contextmanager
@@ -82,19 +76,6 @@ class PythonReference(Reference):
         super().__init__(name, clients, seed)
         self.eager = eager
 
-    def run(self, function: ir.Node, argument: Any) -> Any:
-        """As `Reference.run`; clients' datasets are shuffled by the call's seed."""
-        if isinstance(function.type, FunctionType) and argument is not None:
-            argument = ordered(argument, function.type.parameter, self._seed)
-        return super().run(function, argument)
-
-    def _federated_map(self, type_: FunctionType, fn: Any, value: Placed) -> Placed:
-        def from_the_first_pass(argument: Any) -> Any:
-            restart(argument)
-            return fn(argument)
-
-        return super()._federated_map(type_, from_the_first_pass, value)
-
     def _evaluate(self, node: ir.Node, env: dict[str, Any]) -> Any:
         run = super()._evaluate(node, env)
         if not isinstance(node, ir.Compiled) or node.python is None:
@@ -124,14 +105,10 @@ class PythonReference(Reference):
                 f"was traced: {error}"
             ) from error
 
-    def _at_each(self, uri: str, placed_at: Any, work: Callable[[int], Any]) -> Placed:
-        try:
-            return super()._at_each(uri, placed_at, work)
-        except ClientError as error:
-            where = users_line(error.__cause__)
-            if where and where not in str(error):
-                error.args = (f"{error}\n{where}",)
-            raise
+    def _failed(self, uri: str, client: int, error: Exception) -> ClientError:
+        where = users_line(error)
+        line = f"\n{where}" if where and where not in str(error) else ""
+        return ClientError(self._name, uri, client, self._clients, error, line)
 
 
 class _Inside(SyncContext):

@@ -14,9 +14,9 @@ from fedcore.context import get_context_stack
 from fedcore.types import CLIENTS, FederatedType, StructType, Type
 from fedsim._debug import DebugContext, PythonReference
 from fedsim._described import described, leaves
-from fedsim._ordered import restart
 from fedsim._traced import traced
 from fedsim.runtime._context import number_of_clients
+from fedsim.runtime._ordered import restart
 from fedsim.runtime._reference import _arguments
 from fedsim.runtime._seeds import fold
 from fedsim.runtime._values import Placed, from_python, to_python

@@ -15,7 +15,7 @@ import attrs
 import keras
 import tensorflow as tf
 
-from fedcore.types import StructType
+from fedcore.types import StructType, to_type
 from fedlearn.metrics._fresh import apart
 from fedlearn.metrics._keras_versions import is_keras_2
 from fedlearn.models._batch import labels_of
@@ -282,7 +282,15 @@ def _try(pure: PureModel, model: KerasModel, state: KerasState) -> bool:
     except Exception:
         # Either the model itself is at fault, and this raises too, or it only cannot
         # run on values in place of its variables.
-        trace(model.forward_pass, model.input_spec)
+        try:
+            trace(model.forward_pass, model.input_spec)
+        except Exception as e:
+            if hasattr(e, "add_note"):  # from Python 3.11 on
+                e.add_note(
+                    f"This is `{model.keras_model.name}`, with its loss and metrics, on a "
+                    f"batch of its `input_spec`:\n    {to_type(model.input_spec)}"
+                )
+            raise
         return False
     loss = traced.structured_outputs[0]
     if loss.shape.rank != 0 or not loss.dtype.is_floating:

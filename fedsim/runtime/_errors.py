@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+_ADVICE = (
+    "\nCall it inside `with fedsim.debug():` to see the line at fault and to look at the "
+    "values, or leave the client out."
+)
+
 
 class ClientError(RuntimeError):
     """Work at one client failed; the cause is the exception this was raised from.
@@ -19,13 +24,14 @@ class ClientError(RuntimeError):
         client: int,
         clients: int,
         error: BaseException,
+        advice: str = _ADVICE,
     ):
         self.client = client
         self.step = step
         self.computation = computation
         super().__init__(
             f"Client {client} of {clients} failed in `{step}` of `{computation}`: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{advice}"
         )
 
 

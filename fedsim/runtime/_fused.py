@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class FusedWorkers:
             for task in runs:
                 if len(waiting) >= _TASKS_AHEAD * self.workers:
                     gathered.add(_awaited(waiting.popleft()))
-                waiting.append(self._submit(work, task))
+                waiting.append(self._submit(work(task)))
             while waiting:
                 gathered.add(_awaited(waiting.popleft()))
         except LineError as failed:  # in `accumulate` or `merge`, which are no client's
@@ -88,13 +89,13 @@ class FusedWorkers:
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _submit(self, work: Any, task: range) -> concurrent.futures.Future:
+    def _submit(self, work: Callable[[], Any]) -> concurrent.futures.Future:
         with self._lock:
             if self._pool is None:
                 self._pool = concurrent.futures.ThreadPoolExecutor(
                     self.workers, "fedsim"
                 )
-            return self._pool.submit(work, task)
+            return self._pool.submit(work)
 
     def _work(
         self,
@@ -103,8 +104,8 @@ class FusedWorkers:
         clients: Clients,
         runs: list[range],
         stop: threading.Event,
-    ) -> Callable[[range], Any]:
-        """What a task does, by the step's road."""
+    ) -> Callable[[range], Callable[[], Any]]:
+        """What prepares a task, by the step's road; what it gives is for a thread."""
 
         def check() -> None:
             if stop.is_set():
@@ -116,7 +117,7 @@ class FusedWorkers:
         road = road_of(step, clients, self.xla)
         if road.tail is None:
             self.roads[step] = road
-            return line_by_line
+            return lambda task: functools.partial(line_by_line, task)
         programs = _Programs(step, clients, runs)
         if road.name == COLUMNAR:
             road, program = programs.columnar(road, shared)
@@ -124,17 +125,32 @@ class FusedWorkers:
             program = programs.stacked(road)
         self.roads[step] = road
 
-        def at_once(task: range) -> Stacked:
-            check()
-            try:
-                return program(shared, clients, task, check)
-            except Stopped:
-                raise
-            except Exception:
-                line_by_line(task)  # names the client at fault
-                raise
+        def prepared(task: range) -> Callable[[], Stacked]:
+            with _naming_the_client(line_by_line, task):
+                run = program(shared, clients, task, check)
 
-        return at_once
+            def at_once() -> Stacked:
+                check()
+                with _naming_the_client(line_by_line, task):
+                    return run()
+
+            return at_once
+
+        return prepared
+
+
+@contextlib.contextmanager
+def _naming_the_client(
+    line_by_line: Callable[[range], Any], task: range
+) -> Iterator[None]:
+    """Where a whole task fails its clients are run one by one: one of them says why."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception:
+        line_by_line(task)
+        raise
 
 
 def _awaited(future: concurrent.futures.Future) -> Any:
@@ -187,7 +203,7 @@ class _Programs:
             )
         return made[key]
 
-    def stacked(self, road: Road) -> Callable[..., Stacked]:
+    def stacked(self, road: Road) -> Callable[..., Callable[[], Stacked]]:
         """The program for clients whose datasets are stacked."""
         extents, step = road.extents, self._step
         sizes = tuple((e.batch_size, e.by_row) for e in extents.values())
@@ -198,16 +214,18 @@ class _Programs:
                     sizes, tail, lambda: stack_passes(step, extents, tail == MASKED)
                 )
 
-        return StackTasks(extents, made(road.tail), lambda: made(EXACT))
+        tasks = StackTasks(extents, made(road.tail), lambda: made(EXACT))
+        # Its threads run tf.data first, and prepare what comes of it themselves.
+        return functools.partial(functools.partial, tasks)
 
     def columnar(
         self, road: Road, shared: dict[str, Any]
-    ) -> tuple[Road, Callable[..., Stacked]]:
+    ) -> tuple[Road, Callable[..., Callable[[], Stacked]]]:
         """The program for columns, and the road, which a comparison may change."""
         pipelines = tuple(dataset.pipeline for dataset in self._sequences.values())
         right = self._cache.right
 
-        def made(tail: str) -> Callable[..., Stacked]:
+        def made(tail: str) -> Callable[..., Callable[[], Stacked]]:
             kernel = self._kernel(
                 pipelines, tail, lambda: rows_passes(self._step, self._sequences, tail)
             )
@@ -222,8 +240,8 @@ class _Programs:
                 if client is None:  # no batch of this call can be treated wrongly
                     return road, made(road.tail)
                 right[key] = _agree(
-                    made(road.tail)(shared, self._clients, client),
-                    made(EXACT)(shared, self._clients, client),
+                    made(road.tail)(shared, self._clients, client)(),
+                    made(EXACT)(shared, self._clients, client)(),
                 )
             if right[key]:
                 return road, made(road.tail)
@@ -247,9 +265,9 @@ def _on_rows(
     clients: Clients,
     task: range,
     check: Callable[[], None] | None = None,
-) -> Stacked:
+) -> Callable[[], Stacked]:
     given = [one.given(clients, task, kernel.clients) for one in kernel.passes]
-    return kernel(shared, clients, task, given)
+    return kernel.prepared(shared, clients, task, given)
 
 
 def _power_of_two(n: int) -> int:

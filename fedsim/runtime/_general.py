@@ -10,6 +10,8 @@ import attrs
 from fedcore.compiler import ClientStep
 from fedsim.runtime._errors import ClientError
 from fedsim.runtime._lines import Draws, LineError, call, run_lines
+from fedsim.runtime._ordered import ordered_member
+from fedsim.runtime._seeds import fold
 from fedsim.runtime._workers import Clients, leaves
 
 
@@ -47,8 +49,10 @@ def _work(
     step: ClientStep, shared: dict[str, Any], clients: Clients, client: int
 ) -> dict[str, Any]:
     env = dict(shared)
+    seed = fold(clients.seed, client)
     for name in step.inputs:
-        env[name] = clients.values[name][client]
+        value = clients.values[name][client]
+        env[name] = ordered_member(value, step.types[name], seed)
     try:
         run_lines(step.work, env, step.types, Draws(clients.seed, client))
     except LineError as failed:

@@ -8,7 +8,7 @@ columns (`_columnar`) or what tf.data made (`_stacks`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -180,10 +180,13 @@ class Kernel:
 
     # --- Running it -----------------------------------------------------------------
 
-    def __call__(
+    def prepared(
         self, shared: dict[str, Any], clients: Clients, task: range, given: list[Any]
-    ) -> Stacked:
-        """Runs the clients of a task on what is given for each pass."""
+    ) -> Callable[[], Stacked]:
+        """What runs the clients of a task on what is given for each pass.
+
+        All that holds Python's lock is done here, and so can be done by one thread.
+        """
         step = self._step
         leaf = clients_in_a_leaf(clients.count)
         arguments = (
@@ -197,13 +200,17 @@ class Kernel:
             given,
         )
         flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(arguments)]
-        made = self._run(flat)
-        buffers, keeps = made[: len(step.zero)], made[len(step.zero) :]
-        kept = {
-            name: tf.unstack(stack[: len(task)]) if task else []
-            for name, stack in zip(step.keep, keeps)
-        }
-        return Stacked(-(-len(task) // leaf), buffers, kept)
+
+        def run() -> Stacked:
+            made = self._run(flat)
+            buffers, keeps = made[: len(step.zero)], made[len(step.zero) :]
+            kept = {
+                name: tf.unstack(stack[: len(task)]) if task else []
+                for name, stack in zip(step.keep, keeps)
+            }
+            return Stacked(-(-len(task) // leaf), buffers, kept)
+
+        return run
 
     def _seeds(self, clients: Clients, task: range) -> np.ndarray:
         seeds = np.zeros([self.clients, 2], np.int32)

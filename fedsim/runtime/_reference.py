@@ -24,6 +24,7 @@ from fedcore.types import (
     Type,
 )
 from fedsim.runtime._errors import ClientError, EmptyMeanError
+from fedsim.runtime._ordered import ordered, restart
 from fedsim.runtime._seeds import as_int32_pair, fold
 from fedsim.runtime._values import Elements, Placed, flatten, iterate, unflatten
 
@@ -50,6 +51,8 @@ class Reference:
 
     def run(self, function: ir.Node, argument: Any) -> Any:
         """The result of `function` on `argument`, both as `_values` holds them."""
+        if isinstance(function.type, FunctionType) and argument is not None:
+            argument = ordered(argument, function.type.parameter, self._seed)
         return self._evaluate(function, {})(argument)
 
     def _evaluate(self, node: ir.Node, env: dict[str, Any]) -> Any:
@@ -102,12 +105,13 @@ class Reference:
             try:
                 members.append(work(client))
             except Exception as error:
-                raise ClientError(
-                    self._name, uri, client, self._clients, error
-                ) from error
+                raise self._failed(uri, client, error) from error
             finally:
                 self._place = _SERVER
         return Placed(tuple(members), False)
+
+    def _failed(self, uri: str, client: int, error: Exception) -> ClientError:
+        return ClientError(self._name, uri, client, self._clients, error)
 
     def _members(self, value: Placed) -> Iterator[Any]:
         return (value.at(client) for client in range(self._clients))
@@ -122,9 +126,12 @@ class Reference:
         return self._at_each("federated_eval", type_.result, lambda client: fn(None))
 
     def _federated_map(self, type_: FunctionType, fn: Any, value: Placed) -> Placed:
-        return self._at_each(
-            "federated_map", type_.result, lambda client: fn(value.at(client))
-        )
+        def work(client: int) -> Any:
+            given = value.at(client)
+            restart(given)
+            return fn(given)
+
+        return self._at_each("federated_map", type_.result, work)
 
     def _federated_zip(self, type_: FunctionType, value: Any) -> Placed:
         def zipped(part: Any, part_type: Type, client: int) -> Any:

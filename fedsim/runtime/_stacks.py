@@ -277,7 +277,7 @@ class StackTasks:
         found: list[Drained],
     ) -> Stacked:
         given = [has.given(kernel.clients) for has in found]
-        return kernel(shared, clients, task, given)
+        return kernel.prepared(shared, clients, task, given)()
 
 
 def _joined(parts: list[Stacked]) -> Stacked:

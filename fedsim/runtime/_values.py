@@ -27,6 +27,8 @@ from fedcore.types import (
 )
 from fedsim.datasets.client_dataset import ClientDataset
 
+_LONGEST_TYPE = 200  # characters, in a message
+
 
 @attrs.frozen(eq=False)
 class Placed:
@@ -154,8 +156,23 @@ def _wrong(value: Any, found: str, type_: Type, path: str) -> TypeError:
     )
 
 
+def _brief(type_: StructType) -> str:
+    """The type, its elements cut short where it would fill the screen."""
+    text = str(type_)
+    if len(text) <= _LONGEST_TYPE:
+        return text
+    parts = (
+        f"{name}={_cut(str(t))}" if name else _cut(str(t))
+        for name, t in structure.iter_elements(type_)
+    )
+    return f"<{', '.join(parts)}>"
+
+
 def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
+    return _cut(" ".join(repr(value).split()))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -172,9 +189,9 @@ def _struct(value: Any, type_: StructType, path: str) -> structure.Struct:
         elements = [(name, value[name]) for name in names]
     if len(elements) != len(names):
         raise TypeError(
-            f"A structure of {len(names)} elements is needed{_at(path)}, found "
-            f"{len(elements)}: {_short(value)}.\nThe type is `{type_}`."
-            + _parts_remedy(value, names, path)
+            f"A structure of {len(names)} element{'s' * (len(names) != 1)} is needed"
+            f"{_at(path)}, found {len(elements)}: {_short(value)}.\n"
+            f"The type is `{_brief(type_)}`." + _parts_remedy(value, names, path)
         )
     packed = []
     for i, ((found, item), wanted, element) in enumerate(zip(elements, names, type_)):

@@ -173,7 +173,8 @@ def test_masks_are_kept():
     for name in ("frozen layer", "lora"):
         process = fed_avg(with_frozen_weights(MODELS[name]))
         data = rounds.columnar(rounds.two_epochs)
-        steps = fedsim.explain(process.next, process.initialize(), data).steps
+        with fedcore.context.use(fedsim.local_context()):
+            steps = fedsim.explain(process.next, process.initialize(), data).steps
         assert "XLA (masked)" in [s.road for s in steps if s.place == "clients"][0]
 
 

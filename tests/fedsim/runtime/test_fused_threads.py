@@ -26,13 +26,13 @@ class LastFirst(concurrent.futures.Executor):
     def __init__(self, together):
         self.waiting, self.together = [], together
 
-    def submit(self, work, task):
+    def submit(self, task):
         future = concurrent.futures.Future()
-        self.waiting.append((future, work, task))
+        self.waiting.append((future, task))
         if len(self.waiting) == self.together:
             while self.waiting:
-                late, fn, argument = self.waiting.pop()
-                late.set_result(fn(argument))
+                late, task = self.waiting.pop()
+                late.set_result(task())
         return future
 
 
@@ -98,12 +98,12 @@ def test_no_more_tasks_are_under_way_than_memory_allows():
     most, now, lock = [0], [0], threading.Lock()
     submit = context._workers._submit
 
-    def counted(work, task):
+    def counted(task):
         with lock:
             now[0] += 1
             most[0] = max(most)
         most.append(now[0])
-        future = submit(work, task)
+        future = submit(task)
         future.add_done_callback(lambda _: now.__setitem__(0, now[0] - 1))
         return future
 

@@ -167,6 +167,8 @@ def test_a_plain_dict_is_sorted_where_it_has_no_type():
     ("type_", "value", "message"),
     [
         ((tf.int32, tf.int32), (1,), r"A structure of 2 elements is needed, found 1"),
+        ((tf.int32,), (1, 2), r"A structure of 1 element is needed, found 2"),
+        ((OD(a=(tf.int32, [3])),) * 9, (1,), r"type is `<<a=int32\[3\]>,(?s:.*)>`"),
         (OD(a=tf.int32), OD(b=1), "The element named `a` is needed, found `b`"),
         ((tf.int32,), OD(b=1), "The element named `0` is needed, found `b`"),
         ((tf.int32,), 1, "An argument of type `<int32>` is needed, found `int`"),
