@@ -17,7 +17,7 @@ from fedcore.compiler import ClientStep
 
 _LEAST_LEAVES = 16
 _MOST_CLIENTS_IN_A_LEAF = 16
-_MOST_CLIENTS_IN_A_TASK = 32
+_MOST_CLIENTS_IN_A_TASK = 64
 
 
 @attrs.frozen(eq=False)
