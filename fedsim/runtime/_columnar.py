@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-import numpy as np
 import tensorflow as tf
 
 from fedcore.compiler import ClientStep, Reduce
 from fedcore.types import Type
 from fedsim.datasets.client_dataset import ClientDataset, plan_many
-from fedsim.runtime._kernel import DYNAMIC, EXACT, MASKED, padded_starts
+from fedsim.runtime._kernel import DYNAMIC, EXACT, MASKED, filled_up, padded_starts
 from fedsim.runtime._leaves import to_leaves
 from fedsim.runtime._seeds import fold
 from fedsim.runtime._values import from_nest
@@ -87,11 +86,11 @@ class RowsPass:
     def given(self, clients: Clients, task: range, capacity: int) -> Any:
         """What a program for up to `capacity` clients is given for a task."""
         plan = self._plan(clients, task)
-        padded = _table_length(len(plan.rows)) - len(plan.rows)
+        length = _table_length(len(plan.rows))
         return (
             self.dataset.columns.tensors(),
-            np.pad(plan.rows, [(0, padded), (0, 0)], constant_values=-1),
-            np.pad(plan.counts, (0, padded)),
+            filled_up(plan.rows, length, -1),
+            filled_up(plan.counts, length, 0),
             padded_starts(plan.starts, capacity),
         )
 

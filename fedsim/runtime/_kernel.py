@@ -221,9 +221,15 @@ class Kernel:
 
 def padded_starts(starts: np.ndarray, clients: int) -> np.ndarray:
     """`starts` for up to `clients` clients: those that are not there have no elements."""
-    padded = np.full(clients + 1, starts[-1], np.int32)
-    padded[: len(starts)] = starts
-    return padded
+    return filled_up(starts.astype(np.int32, copy=False), clients + 1, starts[-1])
+
+
+def filled_up(array: np.ndarray, length: int, value: Any) -> np.ndarray:
+    """An array of that length, what is new being `value`; `np.pad` takes long to say so."""
+    made = np.empty([length, *array.shape[1:]], array.dtype)
+    made[: len(array)] = array
+    made[len(array) :] = value
+    return made
 
 
 def rounded_up(length: int) -> int:
@@ -233,4 +239,4 @@ def rounded_up(length: int) -> int:
 
 def _stack(values: Sequence[Any], task: range, clients: int) -> np.ndarray:
     stacked = np.stack([np.asarray(values[client]) for client in task])
-    return np.pad(stacked, [(0, clients - len(task))] + [(0, 0)] * (stacked.ndim - 1))
+    return filled_up(stacked, clients, 0)
