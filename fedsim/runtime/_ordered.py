@@ -46,11 +46,6 @@ class Ordered:
         """The next iteration is the first."""
         self._passes = itertools.count()
 
-    @property
-    def element_spec(self) -> Any:
-        """One element's."""
-        return self._dataset.element_spec
-
     def to_tf(self) -> tf.data.Dataset:
         """A dataset each iteration of which is the next pass."""
         dataset = self._dataset

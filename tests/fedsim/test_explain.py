@@ -12,6 +12,13 @@ import fedcore
 import fedsim
 
 
+@pytest.fixture(autouse=True)
+def fused():
+    """Roads are those of the fused runtime, whatever the suite runs on."""
+    with fedcore.context.use(fedsim.local_context()):
+        yield
+
+
 @pytest.fixture(scope="module")
 def averaging():
     return looked_into.averaging()
