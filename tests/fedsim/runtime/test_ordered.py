@@ -96,8 +96,8 @@ def test_passes_in_one_graph_have_orders_of_their_own(clients, context):
 def test_a_pass_on_the_general_road_has_the_order_of_the_columnar_road(clients):
     data = [c.shuffle(50).batch(4).map(vectors) for c in clients]
     listing = order_of(by_listing)
-    steps = fedsim.explain(listing, data).steps
-    assert "general" in steps[0].road
+    with fedcore.context.use(fedsim.local_context()):
+        assert fedsim.explain(listing, data).steps[0].road.startswith("general")
     for context in CONTEXTS:
         with fedcore.context.use(CONTEXTS[context](seed=7)):
             listed = listing(data)
