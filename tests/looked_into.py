@@ -38,9 +38,14 @@ def a_round(data, scale):
 CLIENTS = [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
 
 
-@functools.cache
-def averaging():
-    """`(process, its state, clients' datasets)`: a dense model on generated digits."""
+def fed_avg(recorded, layers, rate):
+    """`(process, its state, clients' datasets)` on generated digits.
+
+    Args:
+        recorded: What is done to a client's dataset before it is flattened.
+        layers: Makes the model's hidden layers.
+        rate: The clients' step size.
+    """
     train, _ = fedsim.datasets.emnist.load_synthetic(num_writers=3)
 
     def preprocess(dataset):
@@ -50,21 +55,26 @@ def averaging():
                 y=tf.reshape(batch["label"], [-1, 1]),
             )
 
-        return dataset.batch(20).map(flatten)
+        return recorded(dataset).map(flatten)
 
-    train = train.preprocess(preprocess)
-    cohort = train.clients(train.client_ids)
+    cohort = train.preprocess(preprocess).clients(train.client_ids)
 
     def model_fn():
-        layers = [keras.layers.Input((784,)), keras.layers.Dense(10, "softmax")]
+        dense = keras.layers.Dense(10, "softmax")
         return fedlearn.models.from_keras_model(
-            keras.Sequential(layers),
+            keras.Sequential([keras.layers.Input((784,)), *layers(), dense]),
             input_spec=cohort[0].element_spec,
             loss=keras.losses.SparseCategoricalCrossentropy(),
         )
 
     process = fedlearn.algorithms.build_weighted_fed_avg(
-        model_fn, client_optimizer_fn=lambda: keras.optimizers.SGD(0.02)
+        model_fn, client_optimizer_fn=lambda: keras.optimizers.SGD(rate)
     )
     with fedcore.context.use(fedsim.local_context(seed=1)):
         return process, process.initialize(), cohort
+
+
+@functools.cache
+def averaging():
+    """A dense model."""
+    return fed_avg(lambda dataset: dataset.batch(20), list, 0.02)

@@ -3,6 +3,7 @@
 The public function is the type rule: it checks its arguments and makes the call. The
 body, where an operator can be said in others, is what the compiler puts in its place;
 the reference runtime does not use it and gives every operator its meaning by itself.
+The table is one idea and so one file, though a long one.
 """
 
 from __future__ import annotations

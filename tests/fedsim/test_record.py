@@ -1,15 +1,12 @@
 """`record`: what chosen clients had and made, and doing it again."""
 
-import collections
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from looked_into import CLIENTS, DATA, a_round, noise, seen
+from looked_into import CLIENTS, DATA, a_round, fed_avg, noise, seen
 
 import fedcore
-import fedlearn
 import fedsim
 
 
@@ -42,36 +39,11 @@ def test_replay_of_a_client_gives_the_same_bits():
 @pytest.fixture(scope="module")
 def drawing():
     """A process with dropout, over datasets that are shuffled without a seed."""
-    train, _ = fedsim.datasets.emnist.load_synthetic(num_writers=3)
-
-    def preprocess(dataset):
-        def flatten(batch):
-            return collections.OrderedDict(
-                x=tf.reshape(batch["pixels"], [-1, 784]),
-                y=tf.reshape(batch["label"], [-1, 1]),
-            )
-
-        return dataset.shuffle(100).repeat(2).batch(20).map(flatten)
-
-    cohort = train.preprocess(preprocess).clients(train.client_ids)
-
-    def model_fn():
-        layers = [
-            keras.layers.Input((784,)),
-            keras.layers.Dropout(0.3),
-            keras.layers.Dense(10, "softmax"),
-        ]
-        return fedlearn.models.from_keras_model(
-            keras.Sequential(layers),
-            input_spec=cohort[0].element_spec,
-            loss=keras.losses.SparseCategoricalCrossentropy(),
-        )
-
-    process = fedlearn.algorithms.build_weighted_fed_avg(
-        model_fn, client_optimizer_fn=lambda: keras.optimizers.SGD(0.002)
+    return fed_avg(
+        lambda dataset: dataset.shuffle(100).repeat(2).batch(20),
+        lambda: [keras.layers.Dropout(0.3)],
+        0.002,
     )
-    with fedcore.context.use(fedsim.local_context(seed=1)):
-        return process, process.initialize(), cohort
 
 
 def assert_same_bits(some, others):
